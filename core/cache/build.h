@@ -1,0 +1,68 @@
+/* Building a prepared store (layout: cache.h): one owner, any number of case writers, resumable.
+ *
+ *   vx_cache_build_open      takes the lock (one owner however many jobs want the store)
+ *   vx_cache_build_has_case  what an earlier, interrupted or older build left complete is kept
+ *   vx_cache_write_case      from any process, one case each; temporary folder, fsync, rename
+ *   vx_cache_build_commit    manifest.json renamed into place: from here on vx_cache_open accepts
+ * the set
+ *
+ * A case's folder name contains a digest of its sources' paths, sizes and times, so that a changed
+ * source makes a new folder: a reader of the old one gets an error, never a mixture. A full disk is
+ * VX_E_FULL and leaves no case behind. Thread: a builder belongs to one thread; vx_cache_write_case
+ * may run in any thread or process, one per case. */
+#ifndef VX_CACHE_BUILD_H
+#define VX_CACHE_BUILD_H
+
+#include "cache/cache.h"
+
+struct vx_cache_builder;
+
+/* One case to be written; all pointers borrowed. */
+struct vx_cache_case_data {
+    struct vx_cache_info info; /* first_index of the classes is ignored */
+    const float *image;        /* [C][Z][Y][X] of info.shape */
+    const int16_t *seg;        /* [Z][Y][X]; NULL exactly where info.has_seg is false */
+    /* sum of n_locations triples (z, y, x), class after class in the order of info.classes; NULL
+     * where there are none */
+    const int32_t (*locations)[3];
+    int64_t patch[3]; /* the plan's patch size: a hint for the shape of the chunks; 0 = unknown */
+};
+
+/* Makes DATASET_DIR/voxeld/KEY and locks it for building until close (or death). dataset_dir: the
+ * data set's folder in the preprocessed root. key_hex and key_text: from vx_cache_key. Where
+ * another process builds: VX_E_BUSY with its pid in the text. Temporary folders of dead builds are
+ * removed. */
+int vx_cache_build_open(const char *dataset_dir, const char *key_hex, const char *key_text,
+                        struct vx_cache_builder **ret, struct vx_err *err);
+/* The store's folder, for vx_cache_write_case and vx_cache_open; borrowed. */
+const char *vx_cache_build_dir(const struct vx_cache_builder *b);
+/* True where the case lies complete with exactly these sources and all files have their sizes. */
+bool vx_cache_build_has_case(const struct vx_cache_builder *b, const char *name,
+                             const struct vx_cache_source *sources, size_t n_sources);
+/* Publishes the set of exactly these cases; each must have been written (with these sources: the
+ * newest folder of a name). Folders of other cases and older states are removed. Refuses VX_E_STATE
+ * where a case is missing. */
+int vx_cache_build_commit(struct vx_cache_builder *b, const char *const *names, size_t n_names,
+                          struct vx_err *err);
+/* Unlocks. NULL is fine. Returns NULL. */
+struct vx_cache_builder *vx_cache_build_close(struct vx_cache_builder *b);
+
+/* Writes one case below store_dir (vx_cache_build_dir). Existing folders of the same sources are
+ * replaced. ret_bytes (may be NULL): bytes on disk. Errors: VX_E_FULL, VX_E_INVALID (names the
+ * field), VX_E_IO. */
+int vx_cache_write_case(const char *store_dir, const struct vx_cache_case_data *data,
+                        uint64_t *ret_bytes, struct vx_err *err);
+
+/* VX_E_FULL where the file system of dir has fewer than bytes free for this user. */
+int vx_cache_check_space(const char *dir, uint64_t bytes, struct vx_err *err);
+
+/* Edge of the chunks of an array of this shape that is read in patches: about 32 voxels where a
+ * patch covers a part of the axis, up to 64 where it covers all of it, split evenly so that little
+ * padding is stored; 1 for a patch of 1. */
+void vx_cache_chunk_shape(const int64_t shape[3], const int64_t patch[3], int64_t ret_chunk[3]);
+
+/* The store's folder for a data set and key: DATASET_DIR/voxeld/KEY. Caller frees; NULL when out of
+ * memory. */
+char *vx_cache_store_dir(const char *dataset_dir, const char *key_hex);
+
+#endif
