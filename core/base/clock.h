@@ -2,8 +2,8 @@
 #ifndef VX_BASE_CLOCK_H
 #define VX_BASE_CLOCK_H
 
-#include <stdint.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* CLOCK_MONOTONIC in nanoseconds: for durations; comparable between processes of one boot. */
 uint64_t vx_now_ns(void);

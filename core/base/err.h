@@ -1,9 +1,9 @@
 /* Status codes and error details.
  *
- * Functions return VX_OK or a negative VX_E_* code. Functions that touch the outside world also take a
- * `struct vx_err *err` as their last parameter (NULL allowed) and fill it on failure: it becomes the failure reason
- * of a job or the problem document of an HTTP reply. Outputs named ret_x are written only on success.
- * Thread: any.
+ * Functions return VX_OK or a negative VX_E_* code. Functions that touch the outside world also
+ * take a `struct vx_err *err` as their last parameter (NULL allowed) and fill it on failure: it
+ * becomes the failure reason of a job or the problem document of an HTTP reply. Outputs named ret_x
+ * are written only on success. Thread: any.
  */
 #ifndef VX_BASE_ERR_H
 #define VX_BASE_ERR_H
@@ -36,11 +36,11 @@ enum vx_status {
 };
 
 struct vx_err {
-    int code;         /* VX_E_*; 0 while unset */
-    int native;       /* errno, SQLite or oneDNN code; 0 if none */
-    char reason[48];  /* stable snake_case word for machines, e.g. "shape_mismatch" */
-    char text[512];   /* one sentence for people: what happened and what to do */
-    char where[512];  /* file path or JSON pointer the error is about; may be empty */
+    int code;        /* VX_E_*; 0 while unset */
+    int native;      /* errno, SQLite or oneDNN code; 0 if none */
+    char reason[48]; /* stable snake_case word for machines, e.g. "shape_mismatch" */
+    char text[512];  /* one sentence for people: what happened and what to do */
+    char where[512]; /* file path or JSON pointer the error is about; may be empty */
 };
 
 /* Fixed text of a status code; never NULL. */
@@ -53,12 +53,14 @@ const char *vx_status_word(int code);
 int vx_fail(struct vx_err *err, int code, const char *reason, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* The same from errno: ENOSPC and EDQUOT become VX_E_FULL, ENOENT VX_E_NOT_FOUND, EEXIST VX_E_EXISTS, ENOMEM
- * VX_E_NOMEM, EACCES and EPERM VX_E_PERM, anything else VX_E_IO. strerror(errnum) is appended to the text. */
+/* The same from errno: ENOSPC and EDQUOT become VX_E_FULL, ENOENT VX_E_NOT_FOUND, EEXIST
+ * VX_E_EXISTS, ENOMEM VX_E_NOMEM, EACCES and EPERM VX_E_PERM, anything else VX_E_IO.
+ * strerror(errnum) is appended to the text. */
 int vx_fail_errno(struct vx_err *err, int errnum, const char *where, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 
-/* Sets err->where (printf style) and returns err->code; for `return vx_fail_at(err, ...)` chains. */
+/* Sets err->where (printf style) and returns err->code; for `return vx_fail_at(err, ...)` chains.
+ */
 int vx_err_at(struct vx_err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* Puts "prefix: " in front of err->text and returns err->code. */

@@ -62,7 +62,8 @@ int vx_pread_all(int fd, void *data, size_t len, off_t offset, struct vx_err *er
             return vx_fail_errno(err, errno, NULL, "read failed");
         }
         if (n == 0) {
-            return vx_fail(err, VX_E_CORRUPT, "truncated_file", "file ends %zu bytes too early", len);
+            return vx_fail(err, VX_E_CORRUPT, "truncated_file", "file ends %zu bytes too early",
+                           len);
         }
         p += n;
         len -= (size_t)n;
@@ -87,7 +88,8 @@ int vx_write_all(int fd, const void *data, size_t len, struct vx_err *err) {
     return VX_OK;
 }
 
-int vx_read_file(const char *path, size_t limit, char **ret_data, size_t *ret_len, struct vx_err *err) {
+int vx_read_file(const char *path, size_t limit, char **ret_data, size_t *ret_len,
+                 struct vx_err *err) {
     vx_auto_close int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return vx_fail_errno(err, errno, path, "cannot open %s", path);
@@ -133,7 +135,8 @@ int vx_fsync_dir(const char *path, struct vx_err *err) {
 
 static int fsync_parent(const char *path, struct vx_err *err) {
     vx_auto_free char *copy = strdup(path);
-    return copy ? vx_fsync_dir(dirname(copy), err) : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    return copy ? vx_fsync_dir(dirname(copy), err)
+                : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
 }
 
 int vx_rename_durable(const char *from, const char *to, struct vx_err *err) {
@@ -147,7 +150,8 @@ int vx_rename_durable(const char *from, const char *to, struct vx_err *err) {
     return fsync_parent(to, err);
 }
 
-int vx_write_file_atomic(const char *path, const void *data, size_t len, mode_t mode, struct vx_err *err) {
+int vx_write_file_atomic(const char *path, const void *data, size_t len, mode_t mode,
+                         struct vx_err *err) {
     vx_auto_free char *tmp = vx_strf("%s.tmp.%d", path, (int)getpid());
     if (!tmp) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");

@@ -8,7 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
-void vx_json_problem(struct vx_json_problems *ps, const char *pointer, const char *code, const char *fmt, ...) {
+void vx_json_problem(struct vx_json_problems *ps, const char *pointer, const char *code,
+                     const char *fmt, ...) {
     size_t at = ps->n++;
     if (at >= VX_JSON_MAX_PROBLEMS) {
         return;
@@ -62,18 +63,21 @@ static int text_depth(const char *text, size_t len) {
     return deepest;
 }
 
-int vx_json_parse(const char *text, size_t len, size_t max_bytes, int max_depth, json_t **ret, struct vx_err *err) {
+int vx_json_parse(const char *text, size_t len, size_t max_bytes, int max_depth, json_t **ret,
+                  struct vx_err *err) {
     if (len > max_bytes) {
-        return vx_fail(err, VX_E_LIMIT, "json_too_large", "JSON of %zu bytes; at most %zu are accepted", len,
-                       max_bytes);
+        return vx_fail(err, VX_E_LIMIT, "json_too_large",
+                       "JSON of %zu bytes; at most %zu are accepted", len, max_bytes);
     }
     if (text_depth(text, len) > max_depth) {
-        return vx_fail(err, VX_E_LIMIT, "json_too_deep", "JSON is nested deeper than %d levels", max_depth);
+        return vx_fail(err, VX_E_LIMIT, "json_too_deep", "JSON is nested deeper than %d levels",
+                       max_depth);
     }
     json_error_t e;
     json_t *value = json_loadb(text, len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &e);
     if (!value) {
-        return vx_fail(err, VX_E_INVALID, "malformed_json", "line %d, column %d: %s", e.line, e.column, e.text);
+        return vx_fail(err, VX_E_INVALID, "malformed_json", "line %d, column %d: %s", e.line,
+                       e.column, e.text);
     }
     *ret = value;
     return VX_OK;
@@ -95,24 +99,27 @@ int vx_json_load_file(const char *path, size_t max_bytes, json_t **ret, struct v
 }
 
 char *vx_json_canonical(const json_t *value) {
-    return json_dumps(value, JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    return json_dumps(value,
+                      JSON_SORT_KEYS | JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
 }
 
 int vx_json_write_file(const char *path, const json_t *value, struct vx_err *err) {
-    vx_auto_free char *text = json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
+    vx_auto_free char *text =
+        json_dumps(value, JSON_INDENT(2) | JSON_ENCODE_ANY | JSON_REAL_PRECISION(17));
     if (!text) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     return vx_write_file_atomic(path, text, strlen(text), 0644, err);
 }
 
-static const json_t *look_up(const json_t *obj, const char *base, const char *key, char *pointer, size_t size) {
+static const json_t *look_up(const json_t *obj, const char *base, const char *key, char *pointer,
+                             size_t size) {
     pointer_to(base, key, pointer, size);
     return json_object_get(obj, key);
 }
 
-bool vx_json_get_int(const json_t *obj, const char *base, const char *key, int64_t lo, int64_t hi, int64_t *out,
-                     struct vx_json_problems *ps) {
+bool vx_json_get_int(const json_t *obj, const char *base, const char *key, int64_t lo, int64_t hi,
+                     int64_t *out, struct vx_json_problems *ps) {
     char at[160];
     const json_t *v = look_up(obj, base, key, at, sizeof at);
     if (!v) {
@@ -124,15 +131,16 @@ bool vx_json_get_int(const json_t *obj, const char *base, const char *key, int64
     }
     int64_t x = json_integer_value(v);
     if (x < lo || x > hi) {
-        vx_json_problem(ps, at, "out_of_range", "must be between %lld and %lld", (long long)lo, (long long)hi);
+        vx_json_problem(ps, at, "out_of_range", "must be between %lld and %lld", (long long)lo,
+                        (long long)hi);
         return false;
     }
     *out = x;
     return true;
 }
 
-bool vx_json_get_real(const json_t *obj, const char *base, const char *key, double lo, double hi, double *out,
-                      struct vx_json_problems *ps) {
+bool vx_json_get_real(const json_t *obj, const char *base, const char *key, double lo, double hi,
+                      double *out, struct vx_json_problems *ps) {
     char at[160];
     const json_t *v = look_up(obj, base, key, at, sizeof at);
     if (!v) {
@@ -151,7 +159,8 @@ bool vx_json_get_real(const json_t *obj, const char *base, const char *key, doub
     return true;
 }
 
-bool vx_json_get_bool(const json_t *obj, const char *base, const char *key, bool *out, struct vx_json_problems *ps) {
+bool vx_json_get_bool(const json_t *obj, const char *base, const char *key, bool *out,
+                      struct vx_json_problems *ps) {
     char at[160];
     const json_t *v = look_up(obj, base, key, at, sizeof at);
     if (!v) {
@@ -165,8 +174,8 @@ bool vx_json_get_bool(const json_t *obj, const char *base, const char *key, bool
     return true;
 }
 
-bool vx_json_get_string(const json_t *obj, const char *base, const char *key, char *out, size_t size,
-                        struct vx_json_problems *ps) {
+bool vx_json_get_string(const json_t *obj, const char *base, const char *key, char *out,
+                        size_t size, struct vx_json_problems *ps) {
     char at[160];
     const json_t *v = look_up(obj, base, key, at, sizeof at);
     if (!v) {
@@ -192,7 +201,8 @@ bool vx_json_get_string(const json_t *obj, const char *base, const char *key, ch
     return true;
 }
 
-const json_t *vx_json_get_object(const json_t *obj, const char *base, const char *key, struct vx_json_problems *ps) {
+const json_t *vx_json_get_object(const json_t *obj, const char *base, const char *key,
+                                 struct vx_json_problems *ps) {
     char at[160];
     const json_t *v = look_up(obj, base, key, at, sizeof at);
     if (v && !json_is_object(v)) {
@@ -202,8 +212,8 @@ const json_t *vx_json_get_object(const json_t *obj, const char *base, const char
     return v;
 }
 
-const json_t *vx_json_get_array(const json_t *obj, const char *base, const char *key, size_t min, size_t max,
-                                struct vx_json_problems *ps) {
+const json_t *vx_json_get_array(const json_t *obj, const char *base, const char *key, size_t min,
+                                size_t max, struct vx_json_problems *ps) {
     char at[160];
     const json_t *v = look_up(obj, base, key, at, sizeof at);
     if (!v) {
@@ -220,7 +230,8 @@ const json_t *vx_json_get_array(const json_t *obj, const char *base, const char 
     return v;
 }
 
-void vx_json_only_keys(const json_t *obj, const char *base, const char *const *keys, struct vx_json_problems *ps) {
+void vx_json_only_keys(const json_t *obj, const char *base, const char *const *keys,
+                       struct vx_json_problems *ps) {
     const char *key;
     json_t *value;
     json_object_foreach((json_t *)obj, key, value) {

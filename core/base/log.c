@@ -15,8 +15,11 @@ static int level_from_env(void) {
     static const struct {
         const char *name;
         int level;
-    } names[] = {{"err", VX_LOG_ERR}, {"warn", VX_LOG_WARN}, {"notice", VX_LOG_NOTICE},
-                 {"info", VX_LOG_INFO}, {"debug", VX_LOG_DEBUG}};
+    } names[] = {{"err", VX_LOG_ERR},
+                 {"warn", VX_LOG_WARN},
+                 {"notice", VX_LOG_NOTICE},
+                 {"info", VX_LOG_INFO},
+                 {"debug", VX_LOG_DEBUG}};
     const char *text = getenv("VOXELD_LOG");
     for (size_t i = 0; text && i < sizeof names / sizeof names[0]; i++) {
         if (strcmp(text, names[i].name) == 0) {
@@ -50,8 +53,8 @@ void vx_log(enum vx_log_level level, const char *component, const char *fmt, ...
         clock_gettime(CLOCK_REALTIME, &now);
         gmtime_r(&now.tv_sec, &tm);
         static const char *const words[] = {"", "", "", "err", "warn", "notice", "info", "debug"};
-        n = snprintf(line, sizeof line, "%02d:%02d:%02d.%03ld %s %s ", tm.tm_hour, tm.tm_min, tm.tm_sec,
-                     now.tv_nsec / 1000000, words[level], component);
+        n = snprintf(line, sizeof line, "%02d:%02d:%02d.%03ld %s %s ", tm.tm_hour, tm.tm_min,
+                     tm.tm_sec, now.tv_nsec / 1000000, words[level], component);
     }
     va_list ap;
     va_start(ap, fmt);

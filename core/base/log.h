@@ -1,10 +1,17 @@
-/* Logging to stderr: one line, `component event key=value ...`. Levels as in README.md ("Logging"). With
- * JOURNAL_STREAM set, lines carry the <N> prefix that journald reads; otherwise a UTC time. Rooms below db never log
- * above debug: they return errors, and daemon or a handler logs once. Thread: any. */
+/* Logging to stderr: one line, `component event key=value ...`. Levels as in README.md ("Logging").
+ * With JOURNAL_STREAM set, lines carry the <N> prefix that journald reads; otherwise a UTC time.
+ * Rooms below db never log above debug: they return errors, and daemon or a handler logs once.
+ * Thread: any. */
 #ifndef VX_BASE_LOG_H
 #define VX_BASE_LOG_H
 
-enum vx_log_level { VX_LOG_ERR = 3, VX_LOG_WARN = 4, VX_LOG_NOTICE = 5, VX_LOG_INFO = 6, VX_LOG_DEBUG = 7 };
+enum vx_log_level {
+    VX_LOG_ERR = 3,
+    VX_LOG_WARN = 4,
+    VX_LOG_NOTICE = 5,
+    VX_LOG_INFO = 6,
+    VX_LOG_DEBUG = 7
+};
 
 /* Highest level printed; default VX_LOG_INFO, or $VOXELD_LOG (err, warn, notice, info, debug). */
 void vx_log_set_level(enum vx_log_level level);

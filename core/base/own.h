@@ -24,11 +24,12 @@ static inline void vx_own_json(json_t **j) {
     json_decref(*j);
 }
 
-/* `vx_auto_free char *p = NULL;` frees p when it goes out of scope; the others close or drop a reference. */
-#define vx_auto_free  __attribute__((cleanup(vx_own_free)))
-#define vx_auto_close __attribute__((cleanup(vx_own_close)))
+/* `vx_auto_free char *p = NULL;` frees p when it goes out of scope; the others close or drop a
+ * reference. */
+#define vx_auto_free   __attribute__((cleanup(vx_own_free)))
+#define vx_auto_close  __attribute__((cleanup(vx_own_close)))
 #define vx_auto_fclose __attribute__((cleanup(vx_own_fclose)))
-#define vx_auto_json  __attribute__((cleanup(vx_own_json)))
+#define vx_auto_json   __attribute__((cleanup(vx_own_json)))
 
 /* Takes a pointer or descriptor out of an owner and leaves NULL or -1 there. */
 #define vx_steal(p)                                                                                \

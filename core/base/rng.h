@@ -1,8 +1,9 @@
 /* Counter-based random numbers: Philox 4x32 with 10 rounds (Salmon et al., SC 2011).
  *
- * A draw is a pure function of (seed, counter): any process can make any sample again, in any order. The counter of a
- * training draw is (stream, batch k, sample j, transform and index), design section "Determinism". Header only and
- * free of libc so that C and CUDA compile the same source. Thread: any. */
+ * A draw is a pure function of (seed, counter): any process can make any sample again, in any
+ * order. The counter of a training draw is (stream, batch k, sample j, transform and index), design
+ * section "Determinism". Header only and free of libc so that C and CUDA compile the same source.
+ * Thread: any. */
 #ifndef VX_BASE_RNG_H
 #define VX_BASE_RNG_H
 
@@ -42,7 +43,8 @@ static inline VX_HD float vx_u32_to_unit(uint32_t x) {
     return (float)(x >> 8) * 0x1p-24f;
 }
 
-/* A reader of successive draws for one (seed, stream, k, j, purpose). The 32-bit index counts draws of four words. */
+/* A reader of successive draws for one (seed, stream, k, j, purpose). The 32-bit index counts draws
+ * of four words. */
 struct vx_rng {
     uint64_t key;
     uint32_t stream_purpose; /* stream << 16 | purpose */
@@ -51,7 +53,8 @@ struct vx_rng {
     uint32_t used; /* words of block already handed out; 4 means empty */
 };
 
-/* stream: 0 train, 1 validation, 2 initialisation; purpose: one number per transform (augment/draws.h). */
+/* stream: 0 train, 1 validation, 2 initialisation; purpose: one number per transform
+ * (augment/draws.h). */
 static inline VX_HD struct vx_rng vx_rng_at(uint64_t seed, uint32_t stream, uint32_t k, uint32_t j,
                                             uint32_t purpose) {
     struct vx_rng r = {seed, stream << 16 | (purpose & 0xffffu), k, j, 0, {{0, 0, 0, 0}}, 4};

@@ -1,15 +1,18 @@
 /* The backend interface: what a compute device does for core/net, core/train and core/infer.
  *
- * A backend is a table of functions (struct vx_device_api) that the registry finds by name: "cpu" is linked in, "cuda" is
- * a module opened at run time, tests add "ref". Callers use the vx_device_*, vx_state_* and vx_program_* functions below.
+ * A backend is a table of functions (struct vx_device_api) that the registry finds by name: "cpu"
+ * is linked in, "cuda" is a module opened at run time, tests add "ref". Callers use the
+ * vx_device_*, vx_state_* and vx_program_* functions below.
  *
- * Objects: a device; states on it (parameters, momentum, gradients of one network); programs compiled from an op list
- * for one state. Programs of one state share its parameters: a VX_MODE_INFER program sees the weights that a
- * VX_MODE_TRAIN program of the same state has just updated. Parameters cross in PyTorch's order as fp32, exactly (a
- * download after an upload gives the same bits).
+ * Objects: a device; states on it (parameters, momentum, gradients of one network); programs
+ * compiled from an op list for one state. Programs of one state share its parameters: a
+ * VX_MODE_INFER program sees the weights that a VX_MODE_TRAIN program of the same state has just
+ * updated. Parameters cross in PyTorch's order as fp32, exactly (a download after an upload gives
+ * the same bits).
  *
  * Determinism: with equal build, ISA, precision and thread count, equal inputs give equal bits.
- * Threads: one thread at a time per device. Nothing is allocated inside vx_program_run after the first call.
+ * Threads: one thread at a time per device. Nothing is allocated inside vx_program_run after the
+ * first call.
  */
 #ifndef VX_DEVICE_DEVICE_H
 #define VX_DEVICE_DEVICE_H
@@ -30,7 +33,8 @@ enum vx_precision { VX_FP32, VX_BF16 };
 
 enum vx_mode {
     VX_MODE_TRAIN,    /* forward, loss, backward, clipping, optimizer step */
-    VX_MODE_GRADIENT, /* forward, loss, backward; gradients stay readable, nothing is updated (tests) */
+    VX_MODE_GRADIENT, /* forward, loss, backward; gradients stay readable, nothing is updated
+                         (tests) */
     VX_MODE_VALIDATE, /* forward, loss, hard statistics; nothing is updated */
     VX_MODE_INFER,    /* forward to the finest logits only */
 };
@@ -38,52 +42,60 @@ enum vx_mode {
 enum vx_state_part { VX_PART_WEIGHT, VX_PART_MOMENTUM, VX_PART_GRADIENT };
 
 struct vx_device_options {
-    int threads;       /* CPU threads; 0: as many as this process may use */
+    int threads; /* CPU threads; 0: as many as this process may use */
     bool deterministic;
 };
 
 struct vx_device_info {
-    char name[32];        /* "cpu:0" */
-    char model[96];       /* processor or GPU model */
-    char isa[64];         /* e.g. "avx512_core_bf16" */
-    char library[64];     /* e.g. "oneDNN 2.6.3" */
+    char name[32];    /* "cpu:0" */
+    char model[96];   /* processor or GPU model */
+    char isa[64];     /* e.g. "avx512_core_bf16" */
+    char library[64]; /* e.g. "oneDNN 2.6.3" */
     int threads;
-    bool bf16;            /* VX_BF16 has hardware support here */
-    size_t memory_bytes;  /* memory that programs may use */
+    bool bf16;           /* VX_BF16 has hardware support here */
+    size_t memory_bytes; /* memory that programs may use */
 };
 
-/* Inputs of one run: pointers into ring slots, one per sample of the batch; borrowed until the run's ticket has been
- * waited for by vx_program_wait. */
+/* Inputs of one run: pointers into ring slots, one per sample of the batch; borrowed until the
+ * run's ticket has been waited for by vx_program_wait. */
 struct vx_run_input {
-    const float *const *images;   /* [N] -> [C][D][H][W] */
-    const int16_t *const *labels; /* [N] -> [D][H][W], 0 <= label < classes; NULL for VX_MODE_INFER */
-    float learning_rate;          /* VX_MODE_TRAIN */
+    const float *const *images; /* [N] -> [C][D][H][W] */
+    const int16_t *const
+        *labels;         /* [N] -> [D][H][W], 0 <= label < classes; NULL for VX_MODE_INFER */
+    float learning_rate; /* VX_MODE_TRAIN */
 };
 
 struct vx_run_result {
-    double loss;                /* weighted total over heads */
-    double ce, dice;            /* of the finest head: cross-entropy, mean soft Dice over foreground classes */
-    double grad_norm;           /* before clipping; TRAIN and GRADIENT */
-    /* Hard statistics of the finest head over the batch (argmax, lowest index on ties); VALIDATE. Index = class. */
+    double loss;     /* weighted total over heads */
+    double ce, dice; /* of the finest head: cross-entropy, mean soft Dice over foreground classes */
+    double grad_norm; /* before clipping; TRAIN and GRADIENT */
+    /* Hard statistics of the finest head over the batch (argmax, lowest index on ties); VALIDATE.
+     * Index = class. */
     int64_t tp[64], fp[64], fn[64];
 };
 
 struct vx_device_api {
     uint32_t abi; /* VX_DEVICE_ABI */
     const char *name;
-    int (*open)(int index, const struct vx_device_options *options, struct vx_device **ret, struct vx_err *err);
+    int (*open)(int index, const struct vx_device_options *options, struct vx_device **ret,
+                struct vx_err *err);
     void (*close)(struct vx_device *device);
     void (*info)(struct vx_device *device, struct vx_device_info *ret);
-    int (*state_create)(struct vx_device *device, const struct vx_oplist *net, struct vx_state **ret, struct vx_err *err);
+    int (*state_create)(struct vx_device *device, const struct vx_oplist *net,
+                        struct vx_state **ret, struct vx_err *err);
     void (*state_free)(struct vx_state *state);
-    int (*state_upload)(struct vx_state *state, int param, enum vx_state_part part, const float *src, struct vx_err *err);
-    int (*state_download)(struct vx_state *state, int param, enum vx_state_part part, float *dst, struct vx_err *err);
-    int (*compile)(struct vx_state *state, const struct vx_oplist *net, enum vx_mode mode, enum vx_precision precision,
-                   struct vx_program **ret, struct vx_err *err);
+    int (*state_upload)(struct vx_state *state, int param, enum vx_state_part part,
+                        const float *src, struct vx_err *err);
+    int (*state_download)(struct vx_state *state, int param, enum vx_state_part part, float *dst,
+                          struct vx_err *err);
+    int (*compile)(struct vx_state *state, const struct vx_oplist *net, enum vx_mode mode,
+                   enum vx_precision precision, struct vx_program **ret, struct vx_err *err);
     void (*program_free)(struct vx_program *program);
     size_t (*program_memory)(struct vx_program *program);
-    int (*run)(struct vx_program *program, const struct vx_run_input *in, uint64_t *ret_ticket, struct vx_err *err);
-    int (*wait)(struct vx_program *program, uint64_t ticket, struct vx_run_result *ret, struct vx_err *err);
+    int (*run)(struct vx_program *program, const struct vx_run_input *in, uint64_t *ret_ticket,
+               struct vx_err *err);
+    int (*wait)(struct vx_program *program, uint64_t ticket, struct vx_run_result *ret,
+                struct vx_err *err);
     int (*read_logits)(struct vx_program *program, float *dst, struct vx_err *err);
 };
 
@@ -98,33 +110,44 @@ struct vx_program {
     struct vx_state *state;
 };
 
-/* name: "cpu", "cpu:0", "cuda:1", "auto" (the best that opens). VX_E_NOT_FOUND names what is missing. */
-int vx_device_open(const char *name, const struct vx_device_options *options, struct vx_device **ret, struct vx_err *err);
-/* Adds a backend for this process (tests, modules). VX_E_EXISTS for a second one of the same name. */
+/* name: "cpu", "cpu:0", "cuda:1", "auto" (the best that opens). VX_E_NOT_FOUND names what is
+ * missing. */
+int vx_device_open(const char *name, const struct vx_device_options *options,
+                   struct vx_device **ret, struct vx_err *err);
+/* Adds a backend for this process (tests, modules). VX_E_EXISTS for a second one of the same name.
+ */
 int vx_device_register(const struct vx_device_api *api, struct vx_err *err);
 /* Accepts NULL; programs and states of the device must be gone. */
 void vx_device_close(struct vx_device *device);
 void vx_device_describe(struct vx_device *device, struct vx_device_info *ret);
 
-/* Allocates parameters (all zero), momentum (zero) and gradients. net is borrowed until the state is freed. */
-int vx_state_create(struct vx_device *device, const struct vx_oplist *net, struct vx_state **ret, struct vx_err *err);
+/* Allocates parameters (all zero), momentum (zero) and gradients. net is borrowed until the state
+ * is freed. */
+int vx_state_create(struct vx_device *device, const struct vx_oplist *net, struct vx_state **ret,
+                    struct vx_err *err);
 void vx_state_free(struct vx_state *state);
-/* src/dst: params[param].count floats in PyTorch's order. VX_PART_GRADIENT is download only, valid after a run of a
- * VX_MODE_GRADIENT program (before clipping). */
-int vx_state_upload(struct vx_state *state, int param, enum vx_state_part part, const float *src, struct vx_err *err);
-int vx_state_download(struct vx_state *state, int param, enum vx_state_part part, float *dst, struct vx_err *err);
+/* src/dst: params[param].count floats in PyTorch's order. VX_PART_GRADIENT is download only, valid
+ * after a run of a VX_MODE_GRADIENT program (before clipping). */
+int vx_state_upload(struct vx_state *state, int param, enum vx_state_part part, const float *src,
+                    struct vx_err *err);
+int vx_state_download(struct vx_state *state, int param, enum vx_state_part part, float *dst,
+                      struct vx_err *err);
 
-/* net may differ from the state's only in batch size and tensor shapes (same parameters in the same order).
- * VX_E_UNSUPPORTED with a reason where the backend has no fast path for a layer; VX_E_NOMEM says what was asked. */
+/* net may differ from the state's only in batch size and tensor shapes (same parameters in the same
+ * order). VX_E_UNSUPPORTED with a reason where the backend has no fast path for a layer; VX_E_NOMEM
+ * says what was asked. */
 int vx_program_compile(struct vx_state *state, const struct vx_oplist *net, enum vx_mode mode,
                        enum vx_precision precision, struct vx_program **ret, struct vx_err *err);
 void vx_program_free(struct vx_program *program);
 /* Bytes this program holds beyond the state. */
 size_t vx_program_memory(struct vx_program *program);
 /* Starts one run. *ret_ticket counts from 1; a device may return before the run has finished. */
-int vx_program_run(struct vx_program *program, const struct vx_run_input *in, uint64_t *ret_ticket, struct vx_err *err);
-/* Waits for that run and gives its result; the last two tickets of a program can be asked for. ret may be NULL. */
-int vx_program_wait(struct vx_program *program, uint64_t ticket, struct vx_run_result *ret, struct vx_err *err);
+int vx_program_run(struct vx_program *program, const struct vx_run_input *in, uint64_t *ret_ticket,
+                   struct vx_err *err);
+/* Waits for that run and gives its result; the last two tickets of a program can be asked for. ret
+ * may be NULL. */
+int vx_program_wait(struct vx_program *program, uint64_t ticket, struct vx_run_result *ret,
+                    struct vx_err *err);
 /* Finest logits of the last VX_MODE_INFER run as [N][classes][D][H][W] float32; waits for it. */
 int vx_program_read_logits(struct vx_program *program, float *dst, struct vx_err *err);
 

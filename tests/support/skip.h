@@ -1,4 +1,5 @@
-/* Skipping a test, so that scripts/test can hold the number of skips against tests/expected-skips. */
+/* Skipping a test, so that scripts/test can hold the number of skips against tests/expected-skips.
+ */
 #ifndef VX_TESTS_SUPPORT_SKIP_H
 #define VX_TESTS_SUPPORT_SKIP_H
 
@@ -22,7 +23,8 @@ static inline void vx_skip_note(const char *need, const char *file) {
     }
 }
 
-/* Folder of the real test volumes ($VOXELD_TEST_DATA, default ../shared/data); NULL where it is absent. */
+/* Folder of the real test volumes ($VOXELD_TEST_DATA, default ../shared/data); NULL where it is
+ * absent. */
 static inline const char *vx_test_data(void) {
     const char *dir = getenv("VOXELD_TEST_DATA");
     if (!dir) {
