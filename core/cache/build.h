@@ -28,6 +28,13 @@ struct vx_cache_case_data {
     int64_t patch[3]; /* the plan's patch size: a hint for the shape of the chunks; 0 = unknown */
 };
 
+/* A case that belongs to the set, by its name and what it is made from; pointers borrowed. */
+struct vx_cache_member {
+    const char *name;
+    const struct vx_cache_source *sources;
+    size_t n_sources;
+};
+
 /* Makes DATASET_DIR/voxeld/KEY and locks it for building until close (or death). dataset_dir: the
  * data set's folder in the preprocessed root. key_hex and key_text: from vx_cache_key. Where
  * another process builds: VX_E_BUSY with its pid in the text. Temporary folders of dead builds are
@@ -37,13 +44,12 @@ int vx_cache_build_open(const char *dataset_dir, const char *key_hex, const char
 /* The store's folder, for vx_cache_write_case and vx_cache_open; borrowed. */
 const char *vx_cache_build_dir(const struct vx_cache_builder *b);
 /* True where the case lies complete with exactly these sources and all files have their sizes. */
-bool vx_cache_build_has_case(const struct vx_cache_builder *b, const char *name,
-                             const struct vx_cache_source *sources, size_t n_sources);
-/* Publishes the set of exactly these cases; each must have been written (with these sources: the
- * newest folder of a name). Folders of other cases and older states are removed. Refuses VX_E_STATE
- * where a case is missing. */
-int vx_cache_build_commit(struct vx_cache_builder *b, const char *const *names, size_t n_names,
-                          struct vx_err *err);
+bool vx_cache_build_has_case(const struct vx_cache_builder *b, const struct vx_cache_member *m);
+/* Publishes the set of exactly these cases; each must have been written from these sources. Folders
+ * of other cases and of older sources are removed. Refuses VX_E_STATE "case_missing" where one is
+ * missing or damaged. */
+int vx_cache_build_commit(struct vx_cache_builder *b, const struct vx_cache_member *members,
+                          size_t n_members, struct vx_err *err);
 /* Unlocks. NULL is fine. Returns NULL. */
 struct vx_cache_builder *vx_cache_build_close(struct vx_cache_builder *b);
 
