@@ -1,0 +1,33 @@
+/* The part of the initial patch that a drawn sample really looks at, so that a loader reads only
+ * that. 64 % of the samples of the default policy need just the final patch. Thread: any. */
+#ifndef VX_AUGMENT_BOX_H
+#define VX_AUGMENT_BOX_H
+
+#include "augment/draws.h"
+
+#include <stddef.h>
+
+struct vx_aug_box {
+    int32_t lo[3];   /* in the initial patch, 0 <= lo */
+    int32_t size[3]; /* lo + size <= initial patch; never 0 */
+    /* The source arrays hold one more voxel on each side (image 0, label -1) when the sample is
+     * interpolated: dimensions size + 2 * margin, the box starting at index `margin` of each axis.
+     * Along an axis that is not interpolated (axis 0 of 2d and dummy 2d) the margin is 0. */
+    int32_t margin[3];
+};
+
+void vx_aug_source_box(const struct vx_aug_policy *p, const struct vx_aug_params *a,
+                       struct vx_aug_box *ret);
+/* Voxels of one channel of the source arrays of this box, margins included. */
+size_t vx_aug_box_voxels(const struct vx_aug_box *b);
+/* The most vx_aug_box_voxels can return for this policy. */
+size_t vx_aug_box_voxels_max(const struct vx_aug_policy *p);
+/* Sets the margins to image 0 and label -1; what lies inside is untouched. */
+void vx_aug_box_clear_margins(const struct vx_aug_box *b, uint32_t channels, float *image,
+                              int16_t *label);
+
+/* The matrix [3][3] that maps coordinates of the final patch, from its centre, to the initial
+ * patch, from its centre: Rz * Ry * Rx * diag(scale). */
+void vx_aug_matrix(const struct vx_aug_policy *p, const struct vx_aug_params *a, double ret[3][3]);
+
+#endif

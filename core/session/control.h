@@ -1,0 +1,66 @@
+/* The control region: what the supervisor wants. Written by the supervisor only, read by step and
+ * the workers.
+ *
+ * The word `changed` counts changes and is a futex: vx_control_wait sleeps until it moves. Workers
+ * that sleep on the ring are woken through the ring (vx_session_gate in ring.h does both). Thread:
+ * writers one at a time. */
+#ifndef VX_SESSION_CONTROL_H
+#define VX_SESSION_CONTROL_H
+
+#include "session/shm.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vx_err;
+
+#define VX_WORKERS_MAX 64
+
+enum vx_cache_mode {
+    VX_CACHE_AUTO = 0,
+    VX_CACHE_NORMAL = 1,
+    VX_CACHE_WILLNEED = 2,
+    VX_CACHE_DONTNEED = 3
+};
+enum vx_gate { VX_GATE_OPEN = 0, VX_GATE_PAUSED = 1, VX_GATE_STOPPED = 2 };
+
+/* Live knobs. Later ones are added at the end. */
+struct vx_knobs {
+    uint32_t workers_wanted;
+    uint32_t
+        window; /* prefetch depth in samples ahead of the trainer; 0: as many as there are slots */
+    uint32_t keep_files_open; /* 0 or 1 */
+    uint32_t cache_mode;      /* enum vx_cache_mode */
+    int32_t nice;             /* of workers */
+    uint32_t reserved;
+};
+
+enum vx_worker_want { VX_WANT_NONE = 0, VX_WANT_RUN = 1, VX_WANT_LEAVE = 2 };
+
+struct vx_control {
+    struct vx_shm shm;
+};
+
+/* Supervisor: makes the region with gate VX_GATE_OPEN and the given knobs. */
+int vx_control_create(const struct vx_knobs *knobs, struct vx_control *ret, struct vx_err *err);
+/* Others: maps it read-only; owns fd on success. */
+int vx_control_map(int fd, struct vx_control *ret, struct vx_err *err);
+void vx_control_close(struct vx_control *c);
+
+/* Supervisor. Each change bumps `changed` and wakes who waits for it. */
+void vx_control_set_knobs(struct vx_control *c, const struct vx_knobs *knobs);
+void vx_control_set_gate(struct vx_control *c, enum vx_gate gate);
+void vx_control_set_worker(struct vx_control *c, uint32_t worker, int32_t pid,
+                           enum vx_worker_want want);
+
+/* Anyone. vx_control_knobs returns false (and leaves *ret) where the supervisor died while writing.
+ */
+bool vx_control_knobs(const struct vx_control *c, struct vx_knobs *ret);
+enum vx_gate vx_control_gate(const struct vx_control *c);
+enum vx_worker_want vx_control_worker(const struct vx_control *c, uint32_t worker,
+                                      int32_t *ret_pid);
+uint32_t vx_control_changed(const struct vx_control *c);
+/* Sleeps until `changed` differs from seen or timeout_ns passed; spurious returns are allowed. */
+void vx_control_wait(const struct vx_control *c, uint32_t seen, uint64_t timeout_ns);
+
+#endif
