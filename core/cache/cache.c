@@ -1,0 +1,209 @@
+#include "cache/cache.h"
+#include "cache/store.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/own.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define MAX_MANIFEST_BYTES ((size_t)256 << 20)
+
+static int compare_entries(const void *a, const void *b) {
+    return strcmp(((const struct vx_cache_entry *)a)->name,
+                  ((const struct vx_cache_entry *)b)->name);
+}
+
+static int damaged(const char *path, const char *what, struct vx_err *err) {
+    vx_fail(err, VX_E_CORRUPT, "bad_manifest", "%s: %s; prepare the data set again", path, what);
+    vx_err_at(err, "%s", path);
+    return VX_E_CORRUPT;
+}
+
+static bool good_folder(const char *folder) {
+    return folder[0] != '\0' && folder[0] != '.' && !strchr(folder, '/');
+}
+
+static int load_entries(struct vx_cache *cache, const json_t *list, const char *path,
+                        struct vx_err *err) {
+    size_t n = json_array_size(list);
+    cache->cases = calloc(n + 1, sizeof *cache->cases);
+    if (!cache->cases) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "no memory for the list of %zu cases", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *row = json_array_get(list, i);
+        const char *name = json_string_value(json_object_get(row, "name"));
+        const char *folder = json_string_value(json_object_get(row, "folder"));
+        const char *sha = json_string_value(json_object_get(row, "sha256"));
+        if (!name || !folder || !sha || strlen(sha) != VX_SHA256_HEX - 1 || !good_folder(folder)) {
+            return damaged(path, "a case has no proper name, folder and sha256", err);
+        }
+        struct vx_cache_entry *e = &cache->cases[cache->n_cases++];
+        memcpy(e->sha256, sha, VX_SHA256_HEX);
+        e->name = strdup(name);
+        e->folder = strdup(folder);
+        if (!e->name || !e->folder) {
+            return vx_fail(err, VX_E_NOMEM, NULL, "no memory for the list of %zu cases", n);
+        }
+    }
+    qsort(cache->cases, cache->n_cases, sizeof *cache->cases, compare_entries);
+    for (size_t i = 1; i < cache->n_cases; i++) {
+        if (strcmp(cache->cases[i - 1].name, cache->cases[i].name) == 0) {
+            return damaged(path, "a case is listed twice", err);
+        }
+    }
+    return VX_OK;
+}
+
+static int load_manifest(struct vx_cache *cache, const char *path, struct vx_err *err) {
+    vx_auto_json json_t *doc = NULL;
+    if (!vx_path_exists(path)) {
+        int code = vx_path_exists(cache->dir) ? VX_E_STATE : VX_E_NOT_FOUND;
+        vx_fail(err, code, code == VX_E_STATE ? "cache_incomplete" : NULL,
+                "%s has no manifest.json: the set was never prepared completely", cache->dir);
+        vx_err_at(err, "%s", cache->dir);
+        return code;
+    }
+    int rc = vx_json_load_file(path, MAX_MANIFEST_BYTES, &doc, err);
+    if (rc == VX_E_INVALID || rc == VX_E_CORRUPT) {
+        return damaged(path, "not valid JSON", err);
+    }
+    if (rc != VX_OK) {
+        return rc;
+    }
+    const json_t *format = json_object_get(doc, "format");
+    const json_t *list = json_object_get(doc, "cases");
+    const char *key = json_string_value(json_object_get(doc, "key"));
+    if (json_is_integer(format) && json_integer_value(format) > VX_CACHE_FORMAT) {
+        return vx_fail(err, VX_E_UNSUPPORTED, "cache_format",
+                       "%s has format %lld, this voxeld reads up to %d", path,
+                       (long long)json_integer_value(format), VX_CACHE_FORMAT);
+    }
+    if (!json_is_integer(format) || !json_is_array(list) || !key ||
+        strlen(key) != VX_SHA256_HEX - 1) {
+        return damaged(path, "format, key or cases are missing", err);
+    }
+    memcpy(cache->key, key, VX_SHA256_HEX);
+    return load_entries(cache, list, path, err);
+}
+
+int vx_cache_open(const char *dir, struct vx_cache **ret, struct vx_err *err) {
+    vx_auto_cache struct vx_cache *cache = calloc(1, sizeof *cache);
+    vx_auto_free char *path = vx_strf("%s/manifest.json", dir);
+    if (!cache || !path || !(cache->dir = strdup(dir))) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "no memory to open %s", dir);
+    }
+    int rc = load_manifest(cache, path, err);
+    if (rc == VX_OK) {
+        *ret = vx_steal(cache);
+    }
+    return rc;
+}
+
+struct vx_cache *vx_cache_free(struct vx_cache *cache) {
+    if (cache) {
+        for (size_t i = 0; i < cache->n_cases; i++) {
+            free(cache->cases[i].name);
+            free(cache->cases[i].folder);
+        }
+        free(cache->cases);
+        vx_shard_scratch_release(&cache->scratch);
+        free(cache->dir);
+        free(cache);
+    }
+    return NULL;
+}
+
+const struct vx_cache_counters *vx_cache_counters(const struct vx_cache *cache) {
+    return &cache->counters;
+}
+
+const char *vx_cache_dir(const struct vx_cache *cache) {
+    return cache->dir;
+}
+
+const char *vx_cache_key_hex(const struct vx_cache *cache) {
+    return cache->key;
+}
+
+size_t vx_cache_n_cases(const struct vx_cache *cache) {
+    return cache->n_cases;
+}
+
+const char *vx_cache_case_name(const struct vx_cache *cache, size_t i) {
+    return cache->cases[i].name;
+}
+
+const struct vx_cache_entry *vx_cache_find(const struct vx_cache *cache, const char *name) {
+    struct vx_cache_entry wanted = {.name = (char *)name};
+    return cache->n_cases == 0 ? NULL
+                               : bsearch(&wanted, cache->cases, cache->n_cases,
+                                         sizeof *cache->cases, compare_entries);
+}
+
+bool vx_cache_has_case(const struct vx_cache *cache, const char *name) {
+    return vx_cache_find(cache, name) != NULL;
+}
+
+static void unlink_file(struct vx_cache *cache, struct vx_cache_file *f) {
+    *(f->newer ? &f->newer->older : &cache->newest) = f->older;
+    *(f->older ? &f->older->newer : &cache->oldest) = f->newer;
+    f->newer = f->older = NULL;
+}
+
+static void link_newest(struct vx_cache *cache, struct vx_cache_file *f) {
+    f->older = cache->newest;
+    *(cache->newest ? &cache->newest->newer : &cache->oldest) = f;
+    cache->newest = f;
+}
+
+void vx_cache_file_close(struct vx_cache *cache, struct vx_cache_file *f) {
+    if (f->fd >= 0) {
+        unlink_file(cache, f);
+        close(f->fd);
+        f->fd = -1;
+        cache->n_open--;
+    }
+}
+
+int vx_cache_file_acquire(struct vx_cache *cache, struct vx_cache_file *f, struct vx_err *err) {
+    if (f->fd >= 0) {
+        unlink_file(cache, f);
+        link_newest(cache, f);
+        return VX_OK;
+    }
+    uint64_t t0 = vx_now_ns();
+    vx_auto_close int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        return vx_fail_errno(err, errno, f->path, "cannot open %s", f->path);
+    }
+    if ((uint64_t)st.st_size != f->layout.file.bytes) {
+        vx_fail(err, VX_E_CORRUPT, "truncated_file", "%s has %lld bytes where %llu were written",
+                f->path, (long long)st.st_size, (unsigned long long)f->layout.file.bytes);
+        vx_err_at(err, "%s", f->path);
+        return VX_E_CORRUPT;
+    }
+    f->fd = vx_steal_fd(&fd);
+    link_newest(cache, f);
+    cache->n_open++;
+    cache->counters.opens++;
+    cache->counters.open_ns += vx_now_ns() - t0;
+    return VX_OK;
+}
+
+void vx_cache_file_settle(struct vx_cache *cache) {
+    while (cache->n_open > cache->max_open) {
+        vx_cache_file_close(cache, cache->oldest);
+    }
+}
+
+void vx_cache_keep_open(struct vx_cache *cache, int max_files) {
+    cache->max_open = max_files > 0 ? max_files : 0;
+    vx_cache_file_settle(cache);
+}

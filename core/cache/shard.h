@@ -1,0 +1,78 @@
+/* One array in one file: Zarr v3's sharding_indexed codec with a single shard, as this cache uses
+ * it.
+ *
+ * Layout of the file (Zarr v3 specification, "sharding_indexed"): the coded chunks in C order, then
+ * the index, two little endian uint64 (offset, nbytes) per chunk of the grid in C order and the
+ * CRC-32C of these words. A chunk that holds nothing but the fill value is not stored: both its
+ * words are 2^64 - 1. A stored chunk is blosc (LZ4, shuffle) of its little endian bytes followed by
+ * the CRC-32C of the blosc buffer. Chunks at the far edges are whole, padded with the fill value,
+ * and the shard's shape is the array's rounded up to whole chunks.
+ *
+ * Arrays have four axes here; one of lower rank has leading axes of length 1 that zarr.json leaves
+ * out. Internal to core/cache. Thread: any, one at a time per scratch. */
+#ifndef VX_CACHE_SHARD_H
+#define VX_CACHE_SHARD_H
+
+#include "base/json.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct vx_err;
+struct vx_cache_counters;
+
+enum vx_shard_type { VX_SHARD_FLOAT32, VX_SHARD_INT16, VX_SHARD_INT32 };
+
+struct vx_shard {
+    enum vx_shard_type type;
+    int rank; /* axes in zarr.json: the last rank of the four */
+    int64_t shape[4];
+    int64_t chunk[4];
+    /* derived by vx_shard_init */
+    int64_t grid[4]; /* chunks along each axis */
+    size_t n_chunks;
+    size_t item_bytes;
+    size_t chunk_bytes; /* decoded */
+    uint8_t fill_byte;  /* every byte of the fill value: 0 for 0, 0xff for -1 */
+};
+
+struct vx_shard_entry {
+    uint64_t offset, nbytes; /* nbytes = VX_SHARD_MISSING: only fill values */
+};
+#define VX_SHARD_MISSING UINT64_MAX
+
+struct vx_shard_file {
+    uint64_t bytes;
+    uint32_t crc32c; /* of the whole file */
+};
+
+/* Buffers that grow to what the largest chunk needs; zero to begin. */
+struct vx_shard_scratch {
+    void *coded, *decoded;
+    size_t coded_bytes, decoded_bytes;
+};
+void vx_shard_scratch_release(struct vx_shard_scratch *s);
+
+/* Checks type, rank, shape and chunk (1 <= chunk; sizes whose products stay far from overflow) and
+ * derives the rest. Axes of length 0 are allowed (an array without elements has no file). */
+int vx_shard_init(struct vx_shard *s, enum vx_shard_type type, int rank, const int64_t shape[4],
+                  const int64_t chunk[4], struct vx_err *err);
+/* The array's zarr.json; new reference, NULL when out of memory. */
+json_t *vx_shard_metadata(const struct vx_shard *s);
+/* "c/0/0/0/0" with as many zeros as axes, the shard's path below the array's folder. */
+const char *vx_shard_path(const struct vx_shard *s);
+
+/* Codes data (dense, C order) into a new file at path; not synced. */
+int vx_shard_write(const struct vx_shard *s, const void *data, const char *path,
+                   struct vx_shard_file *ret, struct vx_err *err);
+/* Reads and checks the index of a file of file_bytes bytes into entries[n_chunks]. */
+int vx_shard_read_index(const struct vx_shard *s, int fd, uint64_t file_bytes,
+                        struct vx_shard_entry *entries, struct vx_err *err);
+/* Copies the box [lo, hi) into dst with strides (elements) of axes 0 to 2; outside the array: the
+ * fill value. */
+int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
+                      const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3],
+                      struct vx_shard_scratch *scratch, struct vx_cache_counters *counters,
+                      struct vx_err *err);
+
+#endif

@@ -1,0 +1,224 @@
+/* Boxes out of a shard. The chunks of a row of the grid lie next to each other in the file, so
+ * neighbours are fetched with one read call and decoded one by one. */
+#include "cache/cache.h"
+#include "cache/crc32c.h"
+#include "cache/shard.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/io.h"
+
+#include <blosc.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CRC_BYTES = 4, MAX_RUN = 256 };
+/* Bytes fetched with one read call where several chunks adjoin. */
+#define RUN_BYTES ((size_t)1 << 20)
+
+struct box_reader {
+    const struct vx_shard *s;
+    int fd;
+    int64_t lo[4], hi[4]; /* the wanted box; may reach over the array */
+    char *dst;
+    int64_t stride[4];
+    struct vx_shard_scratch *scratch;
+    struct vx_cache_counters *counters;
+    /* chunks that adjoin in the file and wait to be fetched */
+    size_t n_run;
+    uint64_t run_offset, run_bytes;
+    struct {
+        int64_t g[4];
+        uint64_t nbytes;
+    } run[MAX_RUN];
+};
+
+static int grow(void **buffer, size_t *size, size_t wanted, struct vx_err *err) {
+    if (*size >= wanted) {
+        return VX_OK;
+    }
+    void *p = realloc(*buffer, wanted);
+    if (!p) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "no memory for a read buffer of %zu bytes", wanted);
+    }
+    *buffer = p;
+    *size = wanted;
+    return VX_OK;
+}
+
+/* Part of chunk g that lies in the box and in the array; false where there is none. */
+static bool overlap(const struct box_reader *r, const int64_t g[4], int64_t lo[4], int64_t hi[4]) {
+    for (int a = 0; a < 4; a++) {
+        int64_t begin = g[a] * r->s->chunk[a], end = begin + r->s->chunk[a];
+        end = end < r->s->shape[a] ? end : r->s->shape[a];
+        lo[a] = begin > r->lo[a] ? begin : r->lo[a];
+        hi[a] = end < r->hi[a] ? end : r->hi[a];
+        if (lo[a] >= hi[a]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Copies the part of chunk g that the box wants; a NULL chunk stands for fill values. */
+static void scatter_chunk(struct box_reader *r, const int64_t g[4], const char *chunk) {
+    const struct vx_shard *s = r->s;
+    int64_t lo[4], hi[4];
+    if (!overlap(r, g, lo, hi)) {
+        return;
+    }
+    size_t row = (size_t)(hi[3] - lo[3]) * s->item_bytes;
+    for (int64_t i = lo[0]; i < hi[0]; i++) {
+        for (int64_t j = lo[1]; j < hi[1]; j++) {
+            for (int64_t k = lo[2]; k < hi[2]; k++) {
+                int64_t to = (i - r->lo[0]) * r->stride[0] + (j - r->lo[1]) * r->stride[1] +
+                             (k - r->lo[2]) * r->stride[2] + lo[3] - r->lo[3];
+                char *out = r->dst + to * (int64_t)s->item_bytes;
+                if (!chunk) {
+                    memset(out, s->fill_byte, row);
+                    continue;
+                }
+                int64_t from = (((i - g[0] * s->chunk[0]) * s->chunk[1] + j - g[1] * s->chunk[1]) *
+                                    s->chunk[2] +
+                                k - g[2] * s->chunk[2]) *
+                                   s->chunk[3] +
+                               lo[3] - g[3] * s->chunk[3];
+                memcpy(out, chunk + (size_t)from * s->item_bytes, row);
+            }
+        }
+    }
+}
+
+static int decode(const struct vx_shard *s, const char *coded, size_t nbytes, void *out,
+                  struct vx_err *err) {
+    size_t blosc_bytes = nbytes - CRC_BYTES, declared = 0;
+    uint32_t stored;
+    memcpy(&stored, coded + blosc_bytes, CRC_BYTES);
+    if (vx_crc32c(0, coded, blosc_bytes) != stored) {
+        return vx_fail(err, VX_E_CORRUPT, "chunk_checksum", "a chunk fails its checksum");
+    }
+    if (blosc_cbuffer_validate(coded, blosc_bytes, &declared) < 0 || declared != s->chunk_bytes) {
+        return vx_fail(err, VX_E_CORRUPT, "chunk_size",
+                       "a chunk declares %zu decoded bytes where %zu belong", declared,
+                       s->chunk_bytes);
+    }
+    int n = blosc_decompress_ctx(coded, out, s->chunk_bytes, 1);
+    if (n < 0 || (size_t)n != s->chunk_bytes) {
+        return vx_fail(err, VX_E_CORRUPT, "chunk_codec", "blosc cannot decode a chunk (%d)", n);
+    }
+    return VX_OK;
+}
+
+static int flush_run(struct box_reader *r, struct vx_err *err) {
+    if (r->n_run == 0) {
+        return VX_OK;
+    }
+    struct vx_shard_scratch *scratch = r->scratch;
+    int rc = grow(&scratch->coded, &scratch->coded_bytes, (size_t)r->run_bytes, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
+    uint64_t t0 = vx_now_ns();
+    rc = vx_pread_all(r->fd, scratch->coded, (size_t)r->run_bytes, (off_t)r->run_offset, err);
+    uint64_t t1 = vx_now_ns();
+    const char *coded = scratch->coded;
+    for (size_t i = 0; i < r->n_run && rc == VX_OK; i++) {
+        rc = decode(r->s, coded, (size_t)r->run[i].nbytes, scratch->decoded, err);
+        if (rc == VX_OK) {
+            scatter_chunk(r, r->run[i].g, scratch->decoded);
+        }
+        coded += r->run[i].nbytes;
+    }
+    struct vx_cache_counters *c = r->counters;
+    c->read_ns += t1 - t0;
+    c->decompress_ns += vx_now_ns() - t1;
+    c->reads++;
+    c->chunks += r->n_run;
+    c->bytes_read += r->run_bytes;
+    c->bytes_decoded += r->n_run * r->s->chunk_bytes;
+    r->n_run = 0;
+    r->run_bytes = 0;
+    return rc;
+}
+
+static int add_chunk(struct box_reader *r, const struct vx_shard_entry *e, const int64_t g[4],
+                     struct vx_err *err) {
+    if (e->nbytes == VX_SHARD_MISSING) {
+        scatter_chunk(r, g, NULL);
+        return VX_OK;
+    }
+    if (r->n_run > 0 && (r->n_run == MAX_RUN || r->run_offset + r->run_bytes != e->offset ||
+                         r->run_bytes + e->nbytes > RUN_BYTES)) {
+        int rc = flush_run(r, err);
+        if (rc != VX_OK) {
+            return rc;
+        }
+    }
+    if (r->n_run == 0) {
+        r->run_offset = e->offset;
+    }
+    memcpy(r->run[r->n_run].g, g, sizeof r->run[0].g);
+    r->run[r->n_run++].nbytes = e->nbytes;
+    r->run_bytes += e->nbytes;
+    return VX_OK;
+}
+
+static void fill_box(struct box_reader *r) {
+    size_t row = (size_t)(r->hi[3] - r->lo[3]) * r->s->item_bytes;
+    for (int64_t i = 0; i < r->hi[0] - r->lo[0]; i++) {
+        for (int64_t j = 0; j < r->hi[1] - r->lo[1]; j++) {
+            for (int64_t k = 0; k < r->hi[2] - r->lo[2]; k++) {
+                int64_t to = i * r->stride[0] + j * r->stride[1] + k * r->stride[2];
+                memset(r->dst + to * (int64_t)r->s->item_bytes, r->s->fill_byte, row);
+            }
+        }
+    }
+}
+
+static int read_chunks(struct box_reader *r, const struct vx_shard_entry *entries,
+                       const int64_t first[4], const int64_t last[4], struct vx_err *err) {
+    const struct vx_shard *s = r->s;
+    int64_t g[4];
+    for (g[0] = first[0]; g[0] < last[0]; g[0]++) {
+        for (g[1] = first[1]; g[1] < last[1]; g[1]++) {
+            for (g[2] = first[2]; g[2] < last[2]; g[2]++) {
+                for (g[3] = first[3]; g[3] < last[3]; g[3]++) {
+                    int64_t i =
+                        ((g[0] * s->grid[1] + g[1]) * s->grid[2] + g[2]) * s->grid[3] + g[3];
+                    int rc = add_chunk(r, &entries[i], g, err);
+                    if (rc != VX_OK) {
+                        return rc;
+                    }
+                }
+            }
+        }
+    }
+    return flush_run(r, err);
+}
+
+int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
+                      const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3],
+                      struct vx_shard_scratch *scratch, struct vx_cache_counters *counters,
+                      struct vx_err *err) {
+    struct box_reader r = {.s = s, .fd = fd, .dst = dst, .scratch = scratch, .counters = counters};
+    int64_t first[4], last[4];
+    bool inside = true, touches = true;
+    for (int a = 0; a < 4; a++) {
+        int64_t from = lo[a] > 0 ? lo[a] : 0, to = hi[a] < s->shape[a] ? hi[a] : s->shape[a];
+        inside = inside && from == lo[a] && to == hi[a];
+        touches = touches && from < to;
+        first[a] = from / s->chunk[a];
+        last[a] = (to + s->chunk[a] - 1) / s->chunk[a];
+        r.lo[a] = lo[a];
+        r.hi[a] = hi[a];
+        r.stride[a] = a < 3 ? stride[a] : 1;
+    }
+    if (!inside) {
+        fill_box(&r);
+    }
+    if (!touches) {
+        return VX_OK;
+    }
+    int rc = grow(&scratch->decoded, &scratch->decoded_bytes, s->chunk_bytes, err);
+    return rc == VX_OK ? read_chunks(&r, entries, first, last, err) : rc;
+}

@@ -1,0 +1,280 @@
+/* What goes in comes out: whole arrays, boxes in every position, locations, counters, the
+ * descriptor policy. */
+#include "cache/crc32c.h"
+#include "fixture.h"
+
+#include <dirent.h>
+
+/* RFC 3720 B.4, and the hardware path against the table. */
+Test(cache_crc32c, known_answers) {
+    unsigned char bytes[32];
+    memset(bytes, 0, sizeof bytes);
+    cr_assert_eq(vx_crc32c(0, bytes, 32), 0x8a9136aau);
+    memset(bytes, 0xff, sizeof bytes);
+    cr_assert_eq(vx_crc32c(0, bytes, 32), 0x62a8ab43u);
+    for (int i = 0; i < 32; i++) {
+        bytes[i] = (unsigned char)i;
+    }
+    cr_assert_eq(vx_crc32c(0, bytes, 32), 0x46dd794eu);
+    cr_assert_eq(vx_crc32c(0, "123456789", 9), 0xe3069283u);
+    for (size_t n = 0; n <= 32; n++) {
+        cr_assert_eq(vx_crc32c(7, bytes, n), vx_crc32c_table(7, bytes, n));
+        cr_assert_eq(vx_crc32c(vx_crc32c(0, bytes, n), bytes + n, 32 - n), 0x46dd794eu);
+    }
+}
+
+static float wanted_image(const struct fixture_case *f, int64_t c, int64_t z, int64_t y,
+                          int64_t x) {
+    const int64_t *n = f->data.info.shape;
+    bool in = z >= 0 && y >= 0 && x >= 0 && z < n[0] && y < n[1] && x < n[2];
+    return in ? f->image[((c * n[0] + z) * n[1] + y) * n[2] + x] : 0.0f;
+}
+
+static int16_t wanted_seg(const struct fixture_case *f, int64_t z, int64_t y, int64_t x) {
+    const int64_t *n = f->data.info.shape;
+    bool in = z >= 0 && y >= 0 && x >= 0 && z < n[0] && y < n[1] && x < n[2];
+    return in ? f->seg[(z * n[1] + y) * n[2] + x] : -1;
+}
+
+/* Reads [lo, hi) into a buffer with gaps between rows and planes and compares every element, gaps
+ * included. */
+static void check_box(struct vx_cache_case *c, const struct fixture_case *f, const int64_t lo[3],
+                      const int64_t hi[3]) {
+    struct vx_err e = {0};
+    int64_t d[3] = {hi[0] - lo[0], hi[1] - lo[1], hi[2] - lo[2]};
+    int64_t stride[3] = {0, (d[1] + 1) * (d[2] + 2), d[2] + 2};
+    stride[0] = d[0] * stride[1] + 3;
+    int channels = f->data.info.n_channels;
+    size_t items = (size_t)(stride[0] * channels);
+    vx_auto_free float *image = malloc(items * sizeof *image);
+    vx_auto_free int16_t *seg = malloc(items * sizeof *seg);
+    for (size_t i = 0; i < items; i++) {
+        image[i] = -77.0f;
+        seg[i] = -77;
+    }
+    expect_ok(vx_cache_read_box(c, VX_CACHE_IMAGE, lo, hi, image, stride, &e));
+    expect_ok(vx_cache_read_box(c, VX_CACHE_SEG, lo, hi, seg, stride, &e));
+    for (int64_t ch = 0; ch < channels; ch++) {
+        for (int64_t i = 0; i < stride[0]; i++) {
+            int64_t z = i / stride[1], y = i % stride[1] / stride[2], x = i % stride[2];
+            bool gap = z >= d[0] || y >= d[1] || x >= d[2];
+            float v = gap ? -77.0f : wanted_image(f, ch, lo[0] + z, lo[1] + y, lo[2] + x);
+            cr_assert_eq(image[ch * stride[0] + i], v, "channel %d at %d %d %d", (int)ch, (int)z,
+                         (int)y, (int)x);
+            if (ch == 0) {
+                int16_t s = gap ? -77 : wanted_seg(f, lo[0] + z, lo[1] + y, lo[2] + x);
+                cr_assert_eq(seg[i], s);
+            }
+        }
+    }
+}
+
+static void check_shape(int channels, int64_t z, int64_t y, int64_t x, int64_t patch, int boxes) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("shape");
+    struct fixture_case f =
+        fixture_case("case_1", channels, z, y, x, (uint64_t)(z * 100 + y * 10 + x));
+    for (int a = 0; a < 3; a++) {
+        f.data.patch[a] = patch;
+    }
+    char *store = fixture_store(dir, &f, 1);
+    struct vx_cache *cache = NULL;
+    struct vx_cache_case *c = NULL;
+    expect_ok(vx_cache_open(store, &cache, &e));
+    expect_ok(vx_cache_case_open(cache, "case_1", &c, &e));
+    int64_t zero[3] = {0, 0, 0};
+    check_box(c, &f, zero, f.data.info.shape);
+    struct vx_rng r = vx_rng_at(3, 0, 0, 0, 1);
+    for (int i = 0; i < boxes; i++) {
+        int64_t lo[3], hi[3];
+        for (int a = 0; a < 3; a++) {
+            int64_t n = f.data.info.shape[a];
+            lo[a] = (int64_t)(vx_rng_u32(&r) % (uint32_t)(n + 20)) - 10;
+            hi[a] = lo[a] + 1 + (int64_t)(vx_rng_u32(&r) % (uint32_t)(n + 5));
+        }
+        check_box(c, &f, lo, hi);
+    }
+    expect_ok(vx_cache_verify_case(cache, "case_1", &e));
+    vx_cache_case_free(c);
+    vx_cache_free(cache);
+    fixture_release(&f);
+    fixture_remove(dir, store);
+}
+
+Test(cache_store, boxes_of_odd_shapes) {
+    check_shape(1, 1, 1, 1, 64, 10);
+    check_shape(1, 36, 50, 35, 40, 40);
+    check_shape(2, 33, 65, 31, 16, 40);
+    check_shape(3, 7, 70, 130, 32, 20);
+    check_shape(1, 1, 97, 101, 1, 20);
+}
+
+Test(cache_store, chunks_of_many_small_edges) {
+    check_shape(2, 23, 19, 29, 3, 25);
+}
+
+Test(cache_store, chunk_rule) {
+    struct {
+        int64_t shape, patch, chunk;
+    } rows[] = {{36, 40, 36},   {50, 56, 50},   {35, 40, 35}, {512, 128, 32},
+                {138, 128, 28}, {138, 160, 46}, {20, 1, 1},   {200, 20, 20},
+                {65, 0, 22},    {65, 65, 33},   {1, 64, 1}};
+    for (size_t i = 0; i < VX_COUNTOF(rows); i++) {
+        int64_t shape[3] = {rows[i].shape, rows[i].shape, rows[i].shape};
+        int64_t patch[3] = {rows[i].patch, rows[i].patch, rows[i].patch}, chunk[3];
+        vx_cache_chunk_shape(shape, patch, chunk);
+        cr_assert_eq(chunk[1], rows[i].chunk, "shape %d patch %d: %d", (int)rows[i].shape,
+                     (int)rows[i].patch, (int)chunk[1]);
+    }
+}
+
+Test(cache_store, info_and_locations) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("info");
+    struct fixture_case f[2] = {fixture_case("b", 1, 9, 10, 11, 1),
+                                fixture_case("a", 2, 30, 20, 10, 2)};
+    f[0].data.info.geometry = json_pack("{s:[i,i]}", "axes", 2, 1);
+    char *store = fixture_store(dir, f, 2);
+    struct vx_cache *cache = NULL;
+    struct vx_cache_case *c = NULL;
+    expect_ok(vx_cache_open(store, &cache, &e));
+    cr_assert_eq(vx_cache_n_cases(cache), 2);
+    cr_assert_str_eq(vx_cache_case_name(cache, 0), "a");
+    cr_assert_str_eq(vx_cache_key_hex(cache), FIXTURE_KEY);
+    cr_assert(vx_cache_has_case(cache, "b") && !vx_cache_has_case(cache, "c"));
+    cr_assert_eq(vx_cache_case_open(cache, "c", &c, &e), VX_E_NOT_FOUND);
+    expect_ok(vx_cache_case_open(cache, "b", &c, &e));
+    const struct vx_cache_info *in = vx_cache_case_info(c);
+    const struct vx_cache_info *was = &f[0].data.info;
+    cr_assert_str_eq(in->name, "b");
+    cr_assert(memcmp(in->spacing, was->spacing, sizeof in->spacing) == 0);
+    cr_assert(memcmp(in->spacing_raw, was->spacing_raw, sizeof in->spacing) == 0);
+    cr_assert(memcmp(in->crop_hi, was->crop_hi, sizeof in->crop_hi) == 0);
+    cr_assert(json_equal(in->geometry, was->geometry));
+    cr_assert_eq(in->sources[0].mtime_ns, f[0].source.mtime_ns);
+    cr_assert_eq(vx_cache_class_index(c, "2"), 1);
+    cr_assert_eq(vx_cache_class_index(c, "9"), -1);
+    for (size_t k = 0; k < 3; k++) {
+        int32_t(*all)[3] = NULL, one[3];
+        expect_ok(vx_cache_locations(c, k, &all, &e));
+        int64_t first = k == 1 ? f[0].classes[0].n_locations : 0;
+        for (int64_t i = 0; i < in->classes[k].n_locations; i++) {
+            expect_ok(vx_cache_location(c, k, i, one, &e));
+            cr_assert(memcmp(one, all[i], sizeof one) == 0);
+            cr_assert(memcmp(one, f[0].locations[first + i], sizeof one) == 0);
+        }
+        cr_assert_eq(vx_cache_location(c, k, in->classes[k].n_locations, one, &e), VX_E_INVALID);
+        free(all);
+    }
+    vx_cache_case_free(c);
+    vx_cache_free(cache);
+    fixture_release(&f[0]);
+    fixture_release(&f[1]);
+    fixture_remove(dir, store);
+}
+
+static int open_descriptors(void) {
+    DIR *d = opendir("/proc/self/fd");
+    int n = 0;
+    while (readdir(d)) {
+        n++;
+    }
+    closedir(d);
+    return n;
+}
+
+Test(cache_store, keeps_at_most_so_many_files_open) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("lru");
+    struct fixture_case f[4];
+    struct vx_cache_case *c[4] = {NULL};
+    struct vx_cache *cache = NULL;
+    for (int i = 0; i < 4; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "c%d", i);
+        f[i] = fixture_case(name, 1, 12, 12, 12, (uint64_t)i);
+    }
+    char *store = fixture_store(dir, f, 4);
+    expect_ok(vx_cache_open(store, &cache, &e));
+    int before = open_descriptors();
+    for (int i = 0; i < 4; i++) {
+        expect_ok(vx_cache_case_open(cache, vx_cache_case_name(cache, (size_t)i), &c[i], &e));
+    }
+    cr_assert_eq(open_descriptors(), before, "the default keeps nothing open");
+    int64_t lo[3] = {2, 2, 2}, hi[3] = {5, 5, 5};
+    uint64_t opens = vx_cache_counters(cache)->opens;
+    check_box(c[0], &f[0], lo, hi);
+    check_box(c[0], &f[0], lo, hi);
+    cr_assert_eq(vx_cache_counters(cache)->opens, opens + 4, "one open per read and role");
+    vx_cache_keep_open(cache, 3);
+    opens = vx_cache_counters(cache)->opens;
+    check_box(c[0], &f[0], lo, hi);
+    check_box(c[0], &f[0], lo, hi);
+    cr_assert_eq(vx_cache_counters(cache)->opens, opens + 2);
+    for (int i = 0; i < 4; i++) {
+        check_box(c[i], &f[i], lo, hi);
+        cr_assert_leq(open_descriptors(), before + 3);
+    }
+    cr_assert_eq(open_descriptors(), before + 3);
+    vx_cache_keep_open(cache, 1);
+    cr_assert_eq(open_descriptors(), before + 1);
+    for (int i = 0; i < 4; i++) {
+        check_box(c[i], &f[i], lo, hi);
+        vx_cache_case_free(c[i]);
+        fixture_release(&f[i]);
+    }
+    cr_assert_eq(open_descriptors(), before);
+    const struct vx_cache_counters *n = vx_cache_counters(cache);
+    cr_assert(n->bytes_read > 0 && n->chunks > 0 && n->reads > 0 &&
+              n->bytes_decoded > n->bytes_read);
+    vx_cache_free(cache);
+    fixture_remove(dir, store);
+}
+
+/* A box in a corner of a large volume reads that corner's chunks and no others. */
+Test(cache_store, partial_reads_touch_only_their_chunks) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("partial");
+    struct fixture_case f = fixture_case("big", 1, 128, 128, 128, 5);
+    char *store = fixture_store(dir, &f, 1);
+    struct vx_cache *cache = NULL;
+    struct vx_cache_case *c = NULL;
+    expect_ok(vx_cache_open(store, &cache, &e));
+    expect_ok(vx_cache_case_open(cache, "big", &c, &e));
+    vx_auto_free float *image = malloc(40 * 40 * 40 * sizeof *image);
+    int64_t lo[3] = {90, 90, 90}, hi[3] = {130, 130, 130};
+    expect_ok(vx_cache_read_box(c, VX_CACHE_IMAGE, lo, hi, image, NULL, &e));
+    cr_assert_eq(vx_cache_counters(cache)->chunks, 8, "2 x 2 x 2 of 4 x 4 x 4 chunks");
+    cr_assert_eq(vx_cache_counters(cache)->reads, 4, "neighbours along x come with one read");
+    cr_assert_eq(image[0], wanted_image(&f, 0, 90, 90, 90));
+    int64_t far_lo[3] = {200, 0, 0}, far_hi[3] = {201, 1, 1};
+    expect_ok(vx_cache_read_box(c, VX_CACHE_IMAGE, far_lo, far_hi, image, NULL, &e));
+    cr_assert_eq(image[0], 0.0f);
+    cr_assert_eq(vx_cache_read_box(c, VX_CACHE_IMAGE, hi, lo, image, NULL, &e), VX_E_INVALID);
+    vx_cache_case_free(c);
+    vx_cache_free(cache);
+    fixture_release(&f);
+    fixture_remove(dir, store);
+}
+
+Test(cache_store, a_case_without_seg) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("noseg");
+    struct fixture_case f = fixture_case("x", 1, 8, 8, 8, 5);
+    f.data.info.has_seg = false;
+    f.data.seg = NULL;
+    f.data.info.n_classes = 0;
+    f.data.locations = NULL;
+    char *store = fixture_store(dir, &f, 1);
+    struct vx_cache *cache = NULL;
+    struct vx_cache_case *c = NULL;
+    expect_ok(vx_cache_open(store, &cache, &e));
+    expect_ok(vx_cache_case_open(cache, "x", &c, &e));
+    int16_t seg[8];
+    int64_t lo[3] = {0, 0, 0}, hi[3] = {2, 2, 2};
+    cr_assert_eq(vx_cache_read_box(c, VX_CACHE_SEG, lo, hi, seg, NULL, &e), VX_E_NOT_FOUND);
+    vx_cache_case_free(c);
+    vx_cache_free(cache);
+    fixture_release(&f);
+    fixture_remove(dir, store);
+}
