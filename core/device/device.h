@@ -59,10 +59,10 @@ struct vx_device_info {
 /* Inputs of one run: pointers into ring slots, one per sample of the batch; borrowed until the
  * run's ticket has been waited for by vx_program_wait. */
 struct vx_run_input {
-    const float *const *images; /* [N] -> [C][D][H][W] */
-    const int16_t *const
-        *labels;         /* [N] -> [D][H][W], 0 <= label < classes; NULL for VX_MODE_INFER */
-    float learning_rate; /* VX_MODE_TRAIN */
+    const float *const *images;   /* [N] -> [C][D][H][W] */
+    const int16_t *const *labels; /* [N] -> [D][H][W], label < classes, below 0 (outside the image)
+                                     counts as background; NULL for VX_MODE_INFER */
+    float learning_rate;          /* VX_MODE_TRAIN */
 };
 
 struct vx_run_result {
