@@ -134,9 +134,10 @@ uint32_t vx_ring_reclaim(struct vx_ring *r, uint16_t worker);
 /* True when no slot is claimed. */
 bool vx_ring_quiet(const struct vx_ring *r);
 /* After step ended and before a new one starts: next becomes first_q. Samples already made that fit
- * are kept, also those the dead step held. The gate must be paused or stopped (VX_E_STATE) and the
- * ring quiet (VX_E_BUSY, nothing changed: wait and call again). Opens nothing: call
- * vx_ring_set_gate afterwards. */
+ * are kept, also those the dead step held. The gate must be paused or stopped (VX_E_STATE).
+ * VX_E_BUSY while a worker still fills a slot: wait a little (or reap and reclaim it) and call
+ * again; nothing may take samples in between. The gate stays as it is: call vx_ring_set_gate
+ * afterwards. */
 int vx_ring_rewind(struct vx_ring *r, uint64_t first_q);
 /* Wakes every sleeper (knob changes, leave requests). */
 void vx_ring_kick(struct vx_ring *r);
