@@ -37,9 +37,22 @@ static int code_of(int rc, int sys) {
     }
 }
 
+/* errno of the last failed write to the WAL. sqlite3_system_errno does not have it, and only ENOSPC
+ * becomes SQLITE_FULL: a quota (EDQUOT) or a file size limit (EFBIG) would look like a broken disk.
+ */
+static int wal_errno(struct vx_db *db) {
+    sqlite3_file *wal = NULL;
+    int sys = 0;
+    sqlite3_file_control(db->handle, NULL, SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+    if (wal && wal->pMethods) {
+        wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &sys);
+    }
+    return sys;
+}
+
 int vx_sql_fail(struct vx_db *db, struct vx_err *err, const char *what) {
     int rc = sqlite3_extended_errcode(db->handle);
-    int sys = sqlite3_system_errno(db->handle);
+    int sys = (rc & 0xff) == SQLITE_IOERR ? wal_errno(db) : 0;
     int code = code_of(rc, sys);
     const char *reason = NULL;
     if (code == VX_E_STATE) {
