@@ -9,6 +9,7 @@
 #include "db/store.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
