@@ -1,0 +1,217 @@
+/* The augment workers of a session: spawn, reap, take back what the dead had claimed, bring back with growing pauses.
+ *
+ * A worker's death costs nothing but the sample it was making: its claim is freed after the process was reaped, and
+ * another worker makes the same bytes. A case that kills every worker would make that an endless storm, so deaths are
+ * counted until the trainer has consumed a sample again; too many end the session with the evidence. */
+#include "daemon/session/internal.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/own.h"
+#include "daemon/session/brief.h"
+#include "loader/pool.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define MAX_DEATHS_IN_ROW 8
+#define FIRST_PAUSE_NS    100000000ull
+#define LONGEST_PAUSE_NS  5000000000ull
+#define LEAVE_NS          5000000000ull
+
+static int spawn_worker(struct session *s, uint32_t w, struct vx_err *err) {
+    char id[16];
+    snprintf(id, sizeof id, "%u", w);
+    char verb[] = "augment", brief[] = "--brief", worker[] = "--worker";
+    vx_auto_free char *path = strdup(s->o->brief_path);
+    if (!path) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "starting a worker");
+    }
+    char *args[] = {verb, brief, path, worker, id, NULL};
+    static const char *const env[] = {"OMP_WAIT_POLICY=passive", "OMP_NUM_THREADS=1", NULL};
+    struct vx_proc_options options = {.args = args,
+                                      .env = env,
+                                      .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd},
+                                      .death_signal = SIGKILL,
+                                      .nice = s->o->brief->nice,
+                                      .oom_score_adj = 500};
+    struct pool_entry *e = &s->pool[w];
+    e->leaving = false;
+    e->retry_at_ns = 0;
+    e->error_code[0] = e->error_text[0] = e->error_where[0] = '\0';
+    vx_control_set_worker(&s->control, w, 0, VX_WANT_RUN);
+    int rc = vx_proc_spawn(&e->proc, &options, err);
+    if (rc == VX_OK) {
+        vx_control_set_worker(&s->control, w, (int32_t)e->proc.pid, VX_WANT_RUN);
+        if (w >= s->pool_size) {
+            s->pool_size = w + 1;
+        }
+    }
+    return rc;
+}
+
+/* ctx: struct pool_entry */
+static void pool_line(void *ctx, const char *text, size_t len) {
+    struct pool_entry *e = ctx;
+    vx_auto_json json_t *line = NULL;
+    if (vx_json_parse(text, len, 1 << 20, 16, &line, NULL) != VX_OK) {
+        return;
+    }
+    const char *code = NULL, *message = NULL, *where = "";
+    if (json_unpack(line, "{s:{s:s, s:s, s?s}}", "error", "code", &code, "message", &message, "where", &where) == 0) {
+        snprintf(e->error_code, sizeof e->error_code, "%s", code);
+        snprintf(e->error_text, sizeof e->error_text, "%s", message);
+        snprintf(e->error_where, sizeof e->error_where, "%s", where);
+    }
+}
+
+static json_t *death_evidence(struct session *s, uint32_t w, const struct vx_proc_end *end) {
+    struct pool_entry *e = &s->pool[w];
+    struct vx_worker_record r = {0};
+    bool known = vx_timeline_worker(&s->timeline, w, &r);
+    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:b}", "role", "augment", "worker", (int)w,
+                     "exit_status", end->exit_status, "signal", end->signal, "code", e->error_code, "message",
+                     e->error_text[0] ? e->error_text : vx_proc_last_words(&e->proc), "file", e->error_where,
+                     "max_rss_bytes", (json_int_t)end->max_rss_bytes, "case_index",
+                     (json_int_t)(known ? (int64_t)r.case_index : -1), "will_retry", true);
+}
+
+static void fail_for_deaths(struct session *s, uint32_t w, const struct vx_proc_end *end) {
+    struct pool_entry *e = &s->pool[w];
+    struct vx_err err = {0};
+    if (e->error_code[0]) {
+        vx_fail(&err, VX_E_CORRUPT, e->error_code, "%u workers in a row failed at the same sample: %s", s->deaths,
+                e->error_text);
+        vx_err_at(&err, "%s", e->error_where);
+    } else {
+        vx_fail(&err, VX_E_INTERNAL, "worker_lost",
+                "%u workers in a row died without finishing a sample (last: exit status %d, signal %d): %s", s->deaths,
+                end->exit_status, end->signal, vx_proc_last_words(&e->proc));
+    }
+    session_fail(s, &err);
+}
+
+static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *end) {
+    struct pool_entry *e = &s->pool[w];
+    uint32_t freed = vx_ring_reclaim(&s->ring, (uint16_t)w);
+    bool asked = e->leaving || s->stopping || s->cancelling || s->ended;
+    vx_control_set_worker(&s->control, w, 0, VX_WANT_NONE);
+    if (asked) {
+        return;
+    }
+    uint64_t next = vx_ring_next(&s->ring);
+    if (next != s->next_at_death) {
+        s->deaths = 0;
+    }
+    s->next_at_death = next;
+    s->deaths++;
+    uint64_t pause = FIRST_PAUSE_NS << (s->deaths < 8 ? s->deaths - 1 : 7);
+    e->retry_at_ns = vx_now_ns() + (pause < LONGEST_PAUSE_NS ? pause : LONGEST_PAUSE_NS);
+    vx_log_warn("session", "worker_lost worker=%u exit_status=%d signal=%d freed=%u in_row=%u said=\"%s\"", w,
+                end->exit_status, end->signal, freed, s->deaths, e->error_text);
+    if (s->o->events.worker_lost) {
+        vx_auto_json json_t *evidence = death_evidence(s, w, end);
+        s->o->events.worker_lost(s->o->events.ctx, evidence);
+    }
+    if (s->deaths >= MAX_DEATHS_IN_ROW) {
+        fail_for_deaths(s, w, end);
+    }
+}
+
+void pool_reap(struct session *s) {
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        struct pool_entry *e = &s->pool[w];
+        struct vx_proc_end end;
+        if (vx_proc_running(&e->proc)) {
+            vx_proc_read(&e->proc, pool_line, e);
+            if (vx_proc_reap(&e->proc, pool_line, e, &end)) {
+                on_death(s, w, &end);
+            }
+        }
+    }
+}
+
+static uint32_t snapshot(const struct session *s, struct vx_pool_worker out[VX_WORKERS_MAX]) {
+    for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
+        const struct pool_entry *e = &s->pool[w];
+        bool alive = vx_proc_running(&e->proc);
+        /* one that waits for its retry still counts: its place is taken */
+        out[w] = (struct vx_pool_worker){alive || e->retry_at_ns != 0, e->leaving, e->proc.started_ns};
+    }
+    return VX_WORKERS_MAX;
+}
+
+void pool_balance(struct session *s) {
+    if (s->ended || s->stopping || s->cancelling) {
+        return;
+    }
+    struct vx_pool_worker view[VX_WORKERS_MAX];
+    uint32_t n = snapshot(s, view);
+    int missing = vx_pool_balance(view, n, s->knobs.workers_wanted);
+    for (; missing < 0; missing++) {
+        int w = vx_pool_pick_leaver(view, n);
+        if (w < 0) {
+            break;
+        }
+        s->pool[w].leaving = view[w].leaving = true;
+        s->pool[w].retry_at_ns = 0;
+        vx_control_set_worker(&s->control, (uint32_t)w, (int32_t)s->pool[w].proc.pid, VX_WANT_LEAVE);
+        vx_ring_kick(&s->ring);
+    }
+    uint64_t now = vx_now_ns();
+    struct vx_err err = {0};
+    int rc = VX_OK;
+    for (; rc == VX_OK && missing > 0; missing--) {
+        int w = vx_pool_free_entry(view, n);
+        if (w < 0) {
+            break;
+        }
+        rc = spawn_worker(s, (uint32_t)w, &err);
+        view[w] = (struct vx_pool_worker){true, false, now};
+    }
+    for (uint32_t w = 0; rc == VX_OK && w < s->pool_size; w++) {
+        if (s->pool[w].retry_at_ns && s->pool[w].retry_at_ns <= now) {
+            rc = spawn_worker(s, w, &err);
+        }
+    }
+    if (rc != VX_OK) {
+        session_fail(s, &err);
+    }
+}
+
+uint64_t pool_next_due_ns(const struct session *s) {
+    uint64_t due = UINT64_MAX;
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        uint64_t at = s->pool[w].retry_at_ns;
+        due = at && at < due ? at : due;
+    }
+    return due;
+}
+
+static bool any_running(struct session *s) {
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        if (vx_proc_running(&s->pool[w].proc)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void pool_stop(struct session *s) {
+    vx_session_gate(&s->control, &s->ring, VX_GATE_STOPPED);
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        s->pool[w].leaving = true;
+        s->pool[w].retry_at_ns = 0;
+    }
+    uint64_t deadline = vx_now_ns() + LEAVE_NS;
+    while (any_running(s) && vx_now_ns() < deadline) {
+        pool_reap(s);
+        struct timespec nap = {0, 5000000};
+        nanosleep(&nap, NULL);
+    }
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        vx_proc_release(&s->pool[w].proc);
+    }
+}

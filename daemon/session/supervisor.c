@@ -1,0 +1,352 @@
+/* The poll loop of a session and the life of its step process. See supervisor.h. */
+#include "daemon/session/internal.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/own.h"
+#include "daemon/session/brief.h"
+#include "train/engine.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SECOND_NS      1000000000ull
+#define STOP_NS        (120 * SECOND_NS) /* a stopping step has this long to write its checkpoint */
+#define CANCEL_NS      (20 * SECOND_NS)
+#define RESTART_NS     (SECOND_NS / 5)
+#define POLL_MAX       (4 + 3 * VX_WORKERS_MAX)
+#define REWIND_POLL_MS 2
+
+static void finish(struct session *s, enum vx_session_end end) {
+    if (!s->ended) {
+        s->ended = true;
+        s->end = end;
+    }
+}
+
+void session_fail(struct session *s, const struct vx_err *err) {
+    if (!s->ended) {
+        s->failure = *err;
+        finish(s, VX_SESSION_FAILED);
+    }
+}
+
+static int spawn_step(struct session *s, struct vx_err *err) {
+    char verb[] = "step", brief[] = "--brief", threads[48];
+    vx_auto_free char *path = strdup(s->o->brief_path);
+    if (!path) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "starting the step process");
+    }
+    char *args[] = {verb, brief, path, NULL};
+    snprintf(threads, sizeof threads, "OMP_NUM_THREADS=%d", s->o->brief->threads);
+    const char *const env[] = {"OMP_WAIT_POLICY=passive", threads, NULL};
+    struct vx_proc_options options = {.args = args,
+                                      .env = env,
+                                      .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd},
+                                      .death_signal = SIGTERM,
+                                      .nice = s->o->brief->nice,
+                                      .oom_score_adj = 200,
+                                      .memory_bytes = s->o->memory_limit};
+    s->step_error = (struct vx_err){0};
+    s->restart_at_ns = 0;
+    int rc = vx_proc_spawn(&s->step, &options, err);
+    if (rc == VX_OK) {
+        s->stage = STEP_LOADING;
+    }
+    return rc;
+}
+
+/* The step's first sample is known: bring the ring there, if it is not there already on the first start. */
+static void on_loaded(struct session *s, uint64_t q) {
+    s->wanted_q = q;
+    bool fresh = vx_control_gate(&s->control) == VX_GATE_OPEN && vx_ring_next(&s->ring) == q;
+    if (fresh) {
+        s->stage = STEP_WORKING;
+        return;
+    }
+    vx_session_gate(&s->control, &s->ring, VX_GATE_PAUSED);
+    s->stage = STEP_REWINDING;
+}
+
+static void try_rewind(struct session *s) {
+    if (s->stage != STEP_REWINDING || !vx_ring_quiet(&s->ring)) {
+        return;
+    }
+    int rc = vx_ring_rewind(&s->ring, s->wanted_q);
+    if (rc == VX_E_BUSY) {
+        return;
+    }
+    if (rc != VX_OK) {
+        struct vx_err err = {0};
+        vx_fail(&err, rc, "ring_rewind", "the sample ring could not be set back to sample %llu",
+                (unsigned long long)s->wanted_q);
+        session_fail(s, &err);
+        return;
+    }
+    s->stage = STEP_WORKING;
+    s->deaths = 0;
+    vx_session_gate(&s->control, &s->ring, VX_GATE_OPEN);
+}
+
+static void take_error(struct session *s, const json_t *error) {
+    const char *code = "", *message = "", *where = "";
+    json_unpack((json_t *)error, "{s?s, s?s, s?s}", "code", &code, "message", &message, "where", &where);
+    vx_fail(&s->step_error, VX_E_INVALID, code, "%s", message);
+    vx_err_at(&s->step_error, "%s", where);
+}
+
+static void on_step_line(void *ctx, const char *text, size_t len) {
+    struct session *s = ctx;
+    vx_auto_json json_t *line = NULL;
+    if (vx_json_parse(text, len, 1 << 20, 32, &line, NULL) != VX_OK || !json_is_object(line)) {
+        vx_log_warn("session", "line_ignored text=\"%.*s\"", (int)(len < 200 ? len : 200), text);
+        return;
+    }
+    const json_t *error = json_object_get(line, "error");
+    const char *event = json_string_value(json_object_get(line, "event"));
+    if (json_is_object(error)) {
+        take_error(s, error);
+    }
+    if (event && strcmp(event, "loaded") == 0) {
+        on_loaded(s, (uint64_t)json_integer_value(json_object_get(line, "q")));
+    } else if (event && strcmp(event, "checkpoint") == 0) {
+        s->new_checkpoint = true;
+        s->restarts = 0;
+    } else if (event && strcmp(event, "result") == 0) {
+        s->result_seen = true;
+        json_decref(s->result);
+        s->result = json_incref(line);
+    }
+    if (s->o->events.line) {
+        s->o->events.line(s->o->events.ctx, line);
+    }
+}
+
+static json_t *crash_evidence(struct session *s, const struct vx_proc_end *end) {
+    struct vx_progress p = {0};
+    bool known = vx_timeline_progress(&s->timeline, &p);
+    const char *name = end->signal ? strsignal(end->signal) : "";
+    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "role", "step", "exit_status",
+                     end->exit_status, "signal", end->signal, "signal_name", name ? name : "", "code",
+                     s->step_error.reason, "message",
+                     s->step_error.text[0] ? s->step_error.text : vx_proc_last_words(&s->step), "max_rss_bytes",
+                     (json_int_t)end->max_rss_bytes, "k", (json_int_t)(known ? (int64_t)p.k : -1), "checkpoint_k",
+                     (json_int_t)(known && p.checkpoint_ns ? (int64_t)p.checkpoint_k : -1), "phase",
+                     known ? vx_step_state_name(p.state) : "starting");
+}
+
+static void on_crash(struct session *s, const struct vx_proc_end *end) {
+    vx_auto_json json_t *evidence = crash_evidence(s, end);
+    vx_log_warn("session", "step_crashed job=%lld exit_status=%d signal=%d said=\"%s\"",
+                (long long)s->o->brief->job_id, end->exit_status, end->signal, vx_proc_last_words(&s->step));
+    bool go_on = !s->o->events.crashed || s->o->events.crashed(s->o->events.ctx, evidence, s->new_checkpoint);
+    s->new_checkpoint = false;
+    if (!go_on) {
+        struct vx_err err = {0};
+        vx_fail(&err, VX_E_INTERNAL, "crashed_repeatedly",
+                "the training process crashed again without a new checkpoint (exit status %d, signal %d): %s",
+                end->exit_status, end->signal,
+                s->step_error.text[0] ? s->step_error.text : vx_proc_last_words(&s->step));
+        session_fail(s, &err);
+        return;
+    }
+    vx_session_gate(&s->control, &s->ring, VX_GATE_PAUSED);
+    s->restart_at_ns = vx_now_ns() + (RESTART_NS << (s->restarts < 5 ? s->restarts : 5));
+    s->restarts++;
+}
+
+/* Errors that another try could not avoid end the job at once; the device's are worth a new process. */
+static bool final_error(const struct session *s, const struct vx_proc_end *end) {
+    return end->exit_status == 1 && s->step_error.code && strcmp(s->step_error.reason, "device_error") != 0;
+}
+
+static void on_step_end(struct session *s, const struct vx_proc_end *end) {
+    s->stage = STEP_NONE;
+    bool clean = end->exit_status == 0;
+    if (clean && s->result_seen) {
+        finish(s, VX_SESSION_SUCCEEDED);
+    } else if (s->cancelling) {
+        finish(s, VX_SESSION_CANCELLED);
+    } else if (s->stopping) {
+        finish(s, VX_SESSION_STOPPED); /* also where it died on the way: its last checkpoint stands */
+    } else if (final_error(s, end)) {
+        session_fail(s, &s->step_error);
+    } else {
+        on_crash(s, end);
+    }
+}
+
+static void take_requests(struct session *s) {
+    uint64_t count;
+    ssize_t n = read(s->o->mailbox->eventfd, &count, sizeof count);
+    (void)n;
+    unsigned requests = atomic_exchange(&s->o->mailbox->requests, 0);
+    if (requests & VX_SESSION_RESIZE) {
+        unsigned wanted = atomic_load(&s->o->mailbox->workers_wanted);
+        s->knobs.workers_wanted = wanted < 1 ? 1 : wanted > VX_WORKERS_MAX ? VX_WORKERS_MAX : wanted;
+        vx_control_set_knobs(&s->control, &s->knobs);
+        vx_ring_kick(&s->ring);
+    }
+    if (!(requests & (VX_SESSION_STOP | VX_SESSION_CANCEL))) {
+        return;
+    }
+    bool cancel = requests & VX_SESSION_CANCEL;
+    s->cancelling |= cancel;
+    s->stopping |= !cancel;
+    if (!vx_proc_running(&s->step)) {
+        finish(s, s->cancelling ? VX_SESSION_CANCELLED : VX_SESSION_STOPPED);
+        return;
+    }
+    vx_proc_signal(&s->step, SIGTERM);
+    uint64_t at = vx_now_ns() + (cancel ? CANCEL_NS : STOP_NS);
+    s->kill_at_ns = s->kill_at_ns && s->kill_at_ns < at ? s->kill_at_ns : at;
+}
+
+static void add_poll(struct pollfd *fds, nfds_t *n, int fd) {
+    if (fd >= 0) {
+        fds[(*n)++] = (struct pollfd){fd, POLLIN, 0};
+    }
+}
+
+static nfds_t fill_poll(struct session *s, struct pollfd *fds) {
+    nfds_t n = 0;
+    add_poll(fds, &n, s->o->mailbox->eventfd);
+    add_poll(fds, &n, s->step.out_fd);
+    add_poll(fds, &n, s->step.err_fd);
+    add_poll(fds, &n, s->step.pidfd);
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        struct vx_proc *p = &s->pool[w].proc;
+        if (vx_proc_running(p)) {
+            add_poll(fds, &n, p->out_fd);
+            add_poll(fds, &n, p->err_fd);
+            add_poll(fds, &n, p->pidfd);
+        }
+    }
+    return n;
+}
+
+static int poll_timeout_ms(const struct session *s) {
+    if (s->stage == STEP_REWINDING) {
+        return REWIND_POLL_MS;
+    }
+    uint64_t due = pool_next_due_ns(s), now = vx_now_ns();
+    due = s->restart_at_ns && s->restart_at_ns < due ? s->restart_at_ns : due;
+    due = s->kill_at_ns && s->kill_at_ns < due ? s->kill_at_ns : due;
+    if (due <= now) {
+        return 0;
+    }
+    uint64_t ms = (due - now) / 1000000 + 1;
+    return due == UINT64_MAX || ms > 1000 ? 1000 : (int)ms;
+}
+
+static void step_duties(struct session *s) {
+    struct vx_proc_end end;
+    if (vx_proc_running(&s->step)) {
+        vx_proc_read(&s->step, on_step_line, s);
+        if (vx_proc_reap(&s->step, on_step_line, s, &end)) {
+            on_step_end(s, &end);
+        }
+    }
+    try_rewind(s);
+    uint64_t now = vx_now_ns();
+    if (s->kill_at_ns && s->kill_at_ns <= now) {
+        s->kill_at_ns = 0;
+        vx_log_warn("session", "step_killed job=%lld reason=\"did not end in time\"", (long long)s->o->brief->job_id);
+        vx_proc_signal(&s->step, SIGKILL);
+    }
+    struct vx_err err = {0};
+    if (!s->ended && !s->stopping && !s->cancelling && s->restart_at_ns && s->restart_at_ns <= now &&
+        spawn_step(s, &err) != VX_OK) {
+        session_fail(s, &err);
+    }
+}
+
+static int make_memory(struct session *s, struct vx_err *err) {
+    const struct vx_brief *b = s->o->brief;
+    uint64_t first_q = 0, batches = 0;
+    int rc = vx_train_position(b->dir, b->schedule.batch, &first_q, &batches, err);
+    s->knobs = (struct vx_knobs){.workers_wanted = b->workers,
+                                 .window = b->window,
+                                 .keep_files_open = b->keep_files_open,
+                                 .cache_mode = VX_CACHE_AUTO,
+                                 .nice = b->nice};
+    if (rc == VX_OK) {
+        rc = vx_control_create(&s->knobs, &s->control, err);
+    }
+    if (rc == VX_OK) {
+        rc = vx_timeline_create(&s->timeline, err);
+    }
+    if (rc == VX_OK) {
+        rc = vx_ring_create(b->channels, b->patch, &b->schedule, b->slots, first_q, &s->ring, err);
+    }
+    return rc;
+}
+
+static void run_loop(struct session *s) {
+    struct pollfd fds[POLL_MAX];
+    while (!s->ended) {
+        nfds_t n = fill_poll(s, fds);
+        if (poll(fds, n, poll_timeout_ms(s)) < 0 && errno != EINTR) {
+            struct vx_err err = {0};
+            vx_fail_errno(&err, errno, NULL, "the session cannot wait for its processes");
+            session_fail(s, &err);
+            return;
+        }
+        take_requests(s);
+        step_duties(s);
+        pool_reap(s);
+        pool_balance(s);
+    }
+}
+
+int vx_session_run(const struct vx_session_options *options, enum vx_session_end *ret_end, json_t **ret_result,
+                   struct vx_err *err) {
+    struct session *s = calloc(1, sizeof *s);
+    if (!s) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "starting a session");
+    }
+    s->o = options;
+    s->control.shm = s->timeline.shm = s->ring.shm = (struct vx_shm)VX_SHM_INIT;
+    s->step.pidfd = s->step.out_fd = s->step.err_fd = -1;
+    for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
+        s->pool[w].proc.pidfd = s->pool[w].proc.out_fd = s->pool[w].proc.err_fd = -1;
+    }
+    struct vx_err failure = {0};
+    int rc = make_memory(s, &failure);
+    bool mapped = rc == VX_OK;
+    if (mapped && options->events.mapped) {
+        options->events.mapped(options->events.ctx, s->timeline.shm.fd, s->ring.shm.fd);
+    }
+    if (rc == VX_OK) {
+        rc = spawn_step(s, &failure);
+    }
+    if (rc != VX_OK) {
+        session_fail(s, &failure);
+    }
+    run_loop(s);
+    if (mapped) {
+        pool_stop(s);
+    }
+    vx_proc_release(&s->step);
+    if (mapped && options->events.unmapped) {
+        options->events.unmapped(options->events.ctx);
+    }
+    vx_ring_close(&s->ring);
+    vx_timeline_close(&s->timeline);
+    vx_control_close(&s->control);
+    *ret_end = s->end;
+    rc = s->end == VX_SESSION_FAILED ? s->failure.code : VX_OK;
+    if (rc != VX_OK && err) {
+        *err = s->failure;
+    }
+    if (ret_result) {
+        *ret_result = json_incref(s->result);
+    }
+    json_decref(s->result);
+    free(s);
+    return rc;
+}

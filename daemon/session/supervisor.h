@@ -1,0 +1,73 @@
+/* The supervisor of one training: shared memory, one `voxeld step`, N `voxeld augment`.
+ *
+ * vx_session_run blocks in the calling thread (the GPU worker thread, or main of `voxeld train`) until the training
+ * has ended, was stopped, or cannot go on. It spawns, reaps, frees what a dead worker had claimed, brings workers back
+ * with growing pauses, and restarts a crashed step from its newest checkpoint while the pool stays warm: it closes the
+ * gate of the ring, waits until no slot is being written, sets the ring to the sample that the new step needs, and
+ * opens the gate again. A step that starts (first or again) says where it is with a line {"event":"loaded","q":Q} and
+ * takes nothing until the ring stands at Q with an open gate. */
+#ifndef VX_DAEMON_SESSION_SUPERVISOR_H
+#define VX_DAEMON_SESSION_SUPERVISOR_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vx_brief;
+struct vx_err;
+
+/* What other threads may ask of a running session. Any thread; idempotent. */
+enum vx_session_request {
+    VX_SESSION_STOP = 1,   /* checkpoint and end; to be resumed later */
+    VX_SESSION_CANCEL = 2, /* end; nobody needs it any more */
+    VX_SESSION_RESIZE = 4, /* apply workers_wanted */
+};
+
+struct vx_session_mailbox {
+    int eventfd; /* owned */
+    atomic_uint requests;
+    atomic_uint workers_wanted;
+};
+int vx_session_mailbox_init(struct vx_session_mailbox *m, struct vx_err *err);
+void vx_session_mailbox_release(struct vx_session_mailbox *m);
+void vx_session_ask(struct vx_session_mailbox *m, enum vx_session_request request);
+void vx_session_resize(struct vx_session_mailbox *m, unsigned workers);
+
+enum vx_session_end {
+    VX_SESSION_SUCCEEDED, /* step trained, validated and said so */
+    VX_SESSION_STOPPED,   /* by VX_SESSION_STOP: resume later */
+    VX_SESSION_CANCELLED,
+    VX_SESSION_FAILED, /* see err */
+};
+
+/* All on the supervisor's thread. */
+struct vx_session_events {
+    void *ctx;
+    /* One JSON line of step. Borrowed. */
+    void (*line)(void *ctx, const json_t *line);
+    /* Step crashed; evidence is a JSON object (borrowed): exit status, signal, last words, RSS, k. Returns false where
+     * the job must not go on (third crash without a new checkpoint). */
+    bool (*crashed)(void *ctx, const json_t *evidence, bool had_new_checkpoint);
+    /* A worker died or failed; the session goes on. Borrowed. */
+    void (*worker_lost)(void *ctx, const json_t *evidence);
+    /* The timeline and ring exist: descriptors stay open until vx_session_run returns (dup them to keep). */
+    void (*mapped)(void *ctx, int timeline_fd, int ring_fd);
+    /* The session's memory is about to go: no reader may use the descriptors any more. */
+    void (*unmapped)(void *ctx);
+};
+
+struct vx_session_options {
+    const struct vx_brief *brief; /* borrowed */
+    const char *brief_path;       /* children read it */
+    struct vx_session_mailbox *mailbox;
+    struct vx_session_events events;
+    uint64_t memory_limit; /* of step, bytes; 0: none */
+};
+
+/* VX_OK for every end but VX_SESSION_FAILED, where err holds the reason. *ret_result (may be NULL): the result object
+ * of step, new reference, or NULL. */
+int vx_session_run(const struct vx_session_options *options, enum vx_session_end *ret_end, json_t **ret_result,
+                   struct vx_err *err);
+
+#endif

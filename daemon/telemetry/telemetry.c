@@ -1,0 +1,285 @@
+/* The sampling thread and its snapshot. See telemetry.h. */
+#include "daemon/telemetry/telemetry.h"
+
+#include "augment/policy.h"
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/own.h"
+#include "daemon/telemetry/procstat.h"
+#include "daemon/telemetry/watched.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <string.h>
+#include <time.h>
+
+#define TICK_NS       100000000L
+#define TICKS_PER_CPU 10 /* host load is measured over a second */
+
+struct vx_telemetry {
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards everything below; nothing outside is called under it */
+    pthread_cond_t wake;
+    bool ending;
+    struct watched *list;
+    struct totals totals;
+    struct vx_cpu_times cpu;
+    double cpu_ratio;
+    struct vx_memory memory;
+};
+
+static void sample_host(struct vx_telemetry *t) {
+    struct vx_cpu_times now;
+    struct vx_memory memory;
+    bool have_cpu = vx_cpu_times_read(&now), have_memory = vx_memory_read(&memory);
+    pthread_mutex_lock(&t->lock);
+    if (have_cpu) {
+        t->cpu_ratio = t->cpu.total ? vx_cpu_busy_ratio(&t->cpu, &now) : 0;
+        t->cpu = now;
+    }
+    if (have_memory) {
+        t->memory = memory;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+static void *sampler(void *arg) {
+    struct vx_telemetry *t = arg;
+    struct timespec next;
+    clock_gettime(CLOCK_MONOTONIC, &next);
+    for (unsigned tick = 0;; tick++) {
+        if (tick % TICKS_PER_CPU == 0) {
+            sample_host(t);
+        }
+        next.tv_nsec += TICK_NS;
+        if (next.tv_nsec >= 1000000000L) {
+            next.tv_nsec -= 1000000000L;
+            next.tv_sec++;
+        }
+        pthread_mutex_lock(&t->lock);
+        for (struct watched *w = t->list; w; w = w->next) {
+            watched_sample(w, &t->totals);
+        }
+        while (!t->ending && pthread_cond_timedwait(&t->wake, &t->lock, &next) != ETIMEDOUT) {
+        }
+        bool ending = t->ending;
+        pthread_mutex_unlock(&t->lock);
+        if (ending) {
+            return NULL;
+        }
+    }
+}
+
+struct vx_telemetry *vx_telemetry_create(struct vx_err *err) {
+    struct vx_telemetry *t = calloc(1, sizeof *t);
+    if (!t) {
+        vx_fail(err, VX_E_NOMEM, NULL, "starting the telemetry thread");
+        return NULL;
+    }
+    pthread_condattr_t attr;
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->wake, &attr);
+    pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&t->lock, NULL);
+    int rc = pthread_create(&t->thread, NULL, sampler, t);
+    if (rc != 0) {
+        vx_fail_errno(err, rc, NULL, "cannot start the telemetry thread");
+        free(t);
+        return NULL;
+    }
+    pthread_setname_np(t->thread, "telemetry");
+    return t;
+}
+
+static void watched_free(struct watched *w) {
+    vx_timeline_close(&w->timeline);
+    vx_ring_close(&w->ring);
+    free(w);
+}
+
+void vx_telemetry_free(struct vx_telemetry *t) {
+    if (!t) {
+        return;
+    }
+    pthread_mutex_lock(&t->lock);
+    t->ending = true;
+    pthread_cond_signal(&t->wake);
+    pthread_mutex_unlock(&t->lock);
+    pthread_join(t->thread, NULL);
+    while (t->list) {
+        struct watched *w = t->list;
+        t->list = w->next;
+        watched_free(w);
+    }
+    pthread_cond_destroy(&t->wake);
+    pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *job, int timeline_fd, int ring_fd,
+                        struct vx_err *err) {
+    struct watched *w = calloc(1, sizeof *w);
+    if (!w) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "attaching to a session");
+    }
+    w->timeline.shm = w->ring.shm = (struct vx_shm)VX_SHM_INIT;
+    w->job_id = job->job_id;
+    w->epochs = job->epochs;
+    w->iterations = job->iterations;
+    w->val_iterations = job->val_iterations;
+    w->workers = job->workers;
+    snprintf(w->device, sizeof w->device, "%s", job->device);
+    int fd = fcntl(timeline_fd, F_DUPFD_CLOEXEC, 3);
+    int rc = fd < 0 ? vx_fail_errno(err, errno, NULL, "attaching to a session")
+                    : vx_timeline_map(fd, false, &w->timeline, err);
+    if (rc != VX_OK && fd >= 0) {
+        close(fd);
+    }
+    fd = rc == VX_OK ? fcntl(ring_fd, F_DUPFD_CLOEXEC, 3) : -1;
+    if (rc == VX_OK) {
+        rc = fd < 0 ? vx_fail_errno(err, errno, NULL, "attaching to a session") : vx_ring_map(fd, &w->ring, err);
+        if (rc != VX_OK && fd >= 0) {
+            close(fd);
+        }
+    }
+    if (rc != VX_OK) {
+        watched_free(w);
+        return rc;
+    }
+    pthread_mutex_lock(&t->lock);
+    w->next = t->list;
+    t->list = w;
+    pthread_mutex_unlock(&t->lock);
+    return VX_OK;
+}
+
+void vx_telemetry_detach(struct vx_telemetry *t, int64_t job_id) {
+    pthread_mutex_lock(&t->lock);
+    struct watched **at = &t->list;
+    while (*at && (*at)->job_id != job_id) {
+        at = &(*at)->next;
+    }
+    struct watched *w = *at;
+    if (w) {
+        watched_sample(w, &t->totals); /* the last records before the memory goes */
+        *at = w->next;
+    }
+    pthread_mutex_unlock(&t->lock);
+    if (w) {
+        watched_free(w);
+    }
+}
+
+void vx_telemetry_worker_lost(struct vx_telemetry *t, const char *reason) {
+    pthread_mutex_lock(&t->lock);
+    if (strcmp(reason, "killed") == 0) {
+        t->totals.workers_killed++;
+    } else {
+        t->totals.workers_failed++;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+json_t *vx_telemetry_progress(struct vx_telemetry *t, int64_t job_id) {
+    json_t *ret = NULL;
+    pthread_mutex_lock(&t->lock);
+    for (struct watched *w = t->list; w && !ret; w = w->next) {
+        if (w->job_id == job_id) {
+            ret = watched_progress(w);
+        }
+    }
+    pthread_mutex_unlock(&t->lock);
+    return ret;
+}
+
+double vx_telemetry_cpu(struct vx_telemetry *t) {
+    pthread_mutex_lock(&t->lock);
+    double ratio = t->cpu_ratio;
+    pthread_mutex_unlock(&t->lock);
+    return ratio;
+}
+
+static void head(struct vx_buf *out, const char *name, const char *type, const char *help) {
+    vx_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+static void write_totals(struct vx_buf *out, const struct totals *s) {
+    head(out, "voxeld_step_seconds", "histogram", "Wall time of training steps.");
+    uint64_t sum = 0;
+    for (int b = 0; b < STEP_BUCKETS; b++) {
+        sum += s->step_bucket[b];
+        vx_buf_printf(out, "voxeld_step_seconds_bucket{le=\"%g\"} %llu\n", vx_step_bounds[b], (unsigned long long)sum);
+    }
+    vx_buf_printf(out, "voxeld_step_seconds_bucket{le=\"+Inf\"} %llu\n", (unsigned long long)s->steps);
+    vx_buf_printf(out, "voxeld_step_seconds_sum %.9f\nvoxeld_step_seconds_count %llu\n", s->step_seconds,
+                  (unsigned long long)s->steps);
+    head(out, "voxeld_step_phase_seconds_total", "counter", "Time of steps by phase.");
+    for (uint32_t p = 0; p < VX_PHASE_COUNT; p++) {
+        vx_buf_printf(out, "voxeld_step_phase_seconds_total{phase=\"%s\"} %.6f\n", vx_phase_name(p),
+                      (double)s->phase_ns[p] * 1e-9);
+    }
+    head(out, "voxeld_augment_seconds_total", "counter", "Time that workers spent in each transform.");
+    for (uint32_t i = 0; i < VX_T_COUNT; i++) {
+        vx_buf_printf(out, "voxeld_augment_seconds_total{transform=\"%s\"} %.6f\n", vx_transform_name(i),
+                      (double)s->augment_ns[i] * 1e-9);
+    }
+    head(out, "voxeld_cache_read_bytes_total", "counter", "Compressed bytes read from prepared stores.");
+    vx_buf_printf(out, "voxeld_cache_read_bytes_total %llu\n", (unsigned long long)s->bytes_read);
+    head(out, "voxeld_loader_samples_total", "counter", "Samples made by workers.");
+    vx_buf_printf(out, "voxeld_loader_samples_total %llu\n", (unsigned long long)s->samples);
+    head(out, "voxeld_loader_seconds_total", "counter", "Time of workers outside the transforms.");
+    vx_buf_printf(out,
+                  "voxeld_loader_seconds_total{activity=\"read\"} %.6f\n"
+                  "voxeld_loader_seconds_total{activity=\"decompress\"} %.6f\n"
+                  "voxeld_loader_seconds_total{activity=\"wait_slot\"} %.6f\n",
+                  (double)s->read_ns * 1e-9, (double)s->decompress_ns * 1e-9, (double)s->slot_wait_ns * 1e-9);
+    head(out, "voxeld_worker_restarts_total", "counter", "Workers that were lost and brought back.");
+    vx_buf_printf(out,
+                  "voxeld_worker_restarts_total{reason=\"killed\"} %llu\n"
+                  "voxeld_worker_restarts_total{reason=\"failed\"} %llu\n",
+                  (unsigned long long)s->workers_killed, (unsigned long long)s->workers_failed);
+}
+
+/* One line per running job for a gauge; the families stand together, as the format wants it. */
+static void write_jobs(struct vx_buf *out, const struct watched *list) {
+    head(out, "voxeld_loader_stall_ratio", "gauge", "Share of the last steps spent waiting for samples.");
+    for (const struct watched *w = list; w; w = w->next) {
+        vx_buf_printf(out, "voxeld_loader_stall_ratio{job=\"%lld\"} %.6f\n", (long long)w->job_id,
+                      watched_figures(w).wait_ratio);
+    }
+    head(out, "voxeld_accelerator_utilisation_ratio", "gauge", "Share of the last steps spent computing.");
+    for (const struct watched *w = list; w; w = w->next) {
+        vx_buf_printf(out, "voxeld_accelerator_utilisation_ratio{job=\"%lld\",device=\"%s\"} %.6f\n",
+                      (long long)w->job_id, w->device, watched_figures(w).compute_ratio);
+    }
+    head(out, "voxeld_loader_queue_depth", "gauge", "Samples ready when the last step asked for its batch.");
+    for (const struct watched *w = list; w; w = w->next) {
+        vx_buf_printf(out, "voxeld_loader_queue_depth{job=\"%lld\"} %u\n", (long long)w->job_id, w->depth);
+    }
+    head(out, "voxeld_loader_workers", "gauge", "Workers by what they are doing.");
+    for (const struct watched *w = list; w; w = w->next) {
+        for (uint32_t s = VX_WORKER_STARTING; s < VX_WORKER_STATES; s++) {
+            vx_buf_printf(out, "voxeld_loader_workers{job=\"%lld\",state=\"%s\"} %u\n", (long long)w->job_id,
+                          vx_worker_state_name(s), w->worker_states[s]);
+        }
+    }
+    head(out, "voxeld_job_epoch", "gauge", "Epoch that a running job is in.");
+    for (const struct watched *w = list; w; w = w->next) {
+        vx_buf_printf(out, "voxeld_job_epoch{job=\"%lld\"} %u\n", (long long)w->job_id, w->progress.epoch);
+    }
+}
+
+void vx_telemetry_metrics(struct vx_telemetry *t, struct vx_buf *out) {
+    pthread_mutex_lock(&t->lock);
+    write_totals(out, &t->totals);
+    write_jobs(out, t->list);
+    double cpu = t->cpu_ratio;
+    struct vx_memory memory = t->memory;
+    pthread_mutex_unlock(&t->lock);
+    head(out, "voxeld_host_cpu_utilisation_ratio", "gauge", "Share of the host's CPU time in use.");
+    vx_buf_printf(out, "voxeld_host_cpu_utilisation_ratio %.6f\n", cpu);
+    head(out, "voxeld_host_memory_available_bytes", "gauge", "Memory that could still be given out.");
+    vx_buf_printf(out, "voxeld_host_memory_available_bytes %llu\n", (unsigned long long)memory.available_bytes);
+}
