@@ -46,11 +46,15 @@ struct vx_api_hooks {
     json_t *(*system)(void *arg);  /* new reference: JSON object */
     json_t *(*progress)(
         void *arg, int64_t id); /* new reference: newer progress than the stored one, or NULL */
-    void (*metrics)(void *arg, struct vx_buf *out); /* Prometheus text, appended */
+    /* Prometheus text, appended. The api itself writes voxeld_build_info, voxeld_http_*,
+     * voxeld_jobs{state} and voxeld_store_*. */
+    void (*metrics)(void *arg, struct vx_buf *out);
 
     /* The job's folder: "log.txt" inside is its text log, all files beneath it are its artifacts.
      * Default: config.jobs_dir/ID. Negative: no folder. */
     int (*job_dir)(void *arg, int64_t id, char *ret_path, size_t size);
+    /* The job's text log. Default: "log.txt" in its folder. */
+    int (*job_log)(void *arg, int64_t id, char *ret_path, size_t size);
     /* /readyz: false with a reason while the daemon starts, drains or has lost its store. */
     bool (*ready)(void *arg, char *ret_why, size_t size);
 };
