@@ -15,6 +15,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define MAX_DEATHS_IN_ROW 8
 #define FIRST_PAUSE_NS    100000000ull

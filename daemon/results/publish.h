@@ -1,0 +1,35 @@
+/* Publishing a finished training into the results root, laid out as nnU-Net's:
+ *
+ *   RESULTS/DatasetXXX_Name/NAME__nnUNetPlans__3d_fullres/        plans.json, dataset.json
+ *     fold_F/      plans.json, dataset.json, checkpoint_{best,final}.safetensors, progress.png,
+ *                  training_log_*.txt, validation/ with summary.json, voxeld_job.json
+ *
+ * The fold folder is put together under a temporary name (hard links where the file system allows, else copies) and
+ * renamed into place, so a reader sees all of it or nothing; doing it again after a crash is harmless. Thread: any. */
+#ifndef VX_DAEMON_RESULTS_PUBLISH_H
+#define VX_DAEMON_RESULTS_PUBLISH_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct vx_err;
+
+struct vx_publish {
+    const char *job_dir;
+    const char *results_root;
+    const char *dataset, *name, *configuration, *fold; /* fold: "0" or "all" */
+    int64_t job_id;
+    bool replace;
+    const json_t *job; /* stored as voxeld_job.json: {"id", "spec", "result"} */
+};
+
+/* The fold folder's path; caller frees; NULL when out of memory. */
+char *vx_publish_path(const char *results_root, const char *dataset, const char *name, const char *configuration,
+                      const char *fold);
+/* *ret_path: the fold folder, caller frees. VX_E_EXISTS "result_exists" where another job's result lies there and
+ * replace is not set; with replace it is kept as fold_F.ID of the job that made it (or of this one). */
+int vx_publish(const struct vx_publish *p, char **ret_path, struct vx_err *err);
+
+#endif

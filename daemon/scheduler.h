@@ -1,0 +1,44 @@
+/* The scheduler's decisions, as pure functions over what dispatch.c knows: which job goes on next. Highest priority
+ * first, then the oldest (smallest id). Thread: any. */
+#ifndef VX_DAEMON_SCHEDULER_H
+#define VX_DAEMON_SCHEDULER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* A job on its way to a device. */
+enum vx_task_stage {
+    VX_TASK_PLANNING, /* its plan and the KEY of its prepared data are being worked out */
+    VX_TASK_WANTS,    /* wants prepared data that is not complete; may wait for a build */
+    VX_TASK_READY,    /* waits for a device */
+    VX_TASK_RUNNING,
+    VX_TASK_LEAVING, /* its last state change is on its way to the disk */
+};
+
+#define VX_SCHED_KEY_SIZE 65
+
+struct vx_sched_task {
+    int64_t id;
+    int priority;
+    enum vx_task_stage stage;
+    char key[VX_SCHED_KEY_SIZE]; /* of its prepared data; known from VX_TASK_WANTS on */
+};
+
+struct vx_sched_build {
+    char key[VX_SCHED_KEY_SIZE];
+};
+
+/* True where a goes before b. */
+bool vx_sched_before(const struct vx_sched_task *a, const struct vx_sched_task *b);
+/* Index of the best task in stage, or -1. */
+int vx_sched_best(const struct vx_sched_task *tasks, size_t n, enum vx_task_stage stage);
+/* The task for which a build should start now, or -1: the best that wants data for which no build runs, while fewer
+ * than max_builds run. All tasks with the same KEY share that one build. */
+int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n, const struct vx_sched_build *builds,
+                        size_t n_builds, size_t max_builds);
+/* How many more queued jobs may be taken up: the line before the devices stays short, so that a job with a high
+ * priority that arrives late is not stuck behind many that were planned early. */
+size_t vx_sched_room(const struct vx_sched_task *tasks, size_t n, size_t max_waiting);
+
+#endif

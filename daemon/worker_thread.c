@@ -1,0 +1,420 @@
+/* See worker_thread.h. Store calls here may wait for the disk: this is not the loop thread. */
+#include "daemon/worker_thread.h"
+
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/own.h"
+#include "daemon/post.h"
+#include "daemon/results/publish.h"
+#include "daemon/results/recorder.h"
+#include "daemon/session/brief.h"
+#include "daemon/session/supervisor.h"
+#include "daemon/telemetry/telemetry.h"
+#include "db/epoch.h"
+#include "db/event.h"
+#include "db/job.h"
+#include "db/store.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <string.h>
+
+struct vx_worker_thread {
+    struct vx_worker_thread_options o;
+    char device[32];
+    pthread_t thread;
+    pthread_mutex_t lock; /* guards job, path, quit */
+    pthread_cond_t wake;
+    int64_t job; /* 0: idle */
+    char *path;  /* of the brief; owned */
+    bool quit;
+    struct vx_session_mailbox mailbox;
+    /* the running job; this thread only */
+    struct vx_brief *brief;
+    struct vx_recorder *recorder;
+};
+
+static double real_of(const json_t *line, const char *key) {
+    const json_t *v = json_object_get(line, key);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+/* --- store operations; each owns its argument until `done` frees it --- */
+
+struct note {
+    int64_t job;
+    int64_t batches;
+    char *phase, *progress, *event, *data;
+};
+
+static void note_done(int rc, const struct vx_err *err, void *arg) {
+    struct note *n = arg;
+    if (rc != VX_OK && rc != VX_E_STATE) {
+        vx_log_warn("worker", "store_failed job=%lld text=\"%s\"", (long long)n->job, err->text);
+    }
+    free(n->phase);
+    free(n->progress);
+    free(n->event);
+    free(n->data);
+    free(n);
+}
+
+static int note_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    struct note *n = arg;
+    int rc = VX_OK;
+    if (n->batches >= 0) {
+        rc = vx_db_job_checkpoint(db, n->job, n->batches, err);
+    }
+    if (rc == VX_OK && (n->phase || n->progress)) {
+        rc = vx_db_job_progress(db, n->job, n->phase, n->progress, err);
+    }
+    if (rc == VX_OK && n->event) {
+        rc = vx_db_event_add(db, n->job, n->event, n->data, NULL, err);
+    }
+    return rc;
+}
+
+/* Strings are taken over. batches: -1 where no checkpoint is meant. */
+static void submit_note(struct vx_worker_thread *w, struct note note) {
+    struct note *n = malloc(sizeof *n);
+    struct vx_err err = {0};
+    note.job = w->brief->job_id;
+    if (n) {
+        *n = note;
+        int rc = vx_store_submit(w->o.store, note_op, n, note_done, &err);
+        if (rc != VX_OK) {
+            note_done(rc, &err, n);
+        }
+    }
+}
+
+static char *live_progress(struct vx_worker_thread *w) {
+    vx_auto_json json_t *p = vx_telemetry_progress(w->o.telemetry, w->brief->job_id);
+    return p ? json_dumps(p, JSON_COMPACT) : NULL;
+}
+
+static void epoch_done(int rc, const struct vx_err *err, void *arg) {
+    struct vx_epoch *e = arg;
+    if (rc != VX_OK) {
+        vx_log_warn("worker", "store_failed job=%lld text=\"%s\"", (long long)e->job_id, err->text);
+    }
+    free(e->dice);
+    free(e->phases);
+    free(e);
+}
+
+static int epoch_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    return vx_db_epoch_add(db, arg, err);
+}
+
+static void store_epoch(struct vx_worker_thread *w, const json_t *line) {
+    struct vx_epoch *e = calloc(1, sizeof *e);
+    struct vx_err err = {0};
+    if (!e) {
+        return;
+    }
+    *e = (struct vx_epoch){.job_id = w->brief->job_id,
+                           .epoch = (int)json_integer_value(json_object_get(line, "epoch")),
+                           .ts_ms = (int64_t)(real_of(line, "end_time") * 1000),
+                           .train_loss = real_of(line, "train_loss"),
+                           .val_loss = real_of(line, "val_loss"),
+                           .ema = real_of(line, "ema_dice"),
+                           .lr = real_of(line, "lr"),
+                           .seconds = real_of(line, "seconds"),
+                           .loader_wait = real_of(line, "loader_wait_ratio"),
+                           .dice = json_dumps(json_object_get(line, "dice"), JSON_COMPACT),
+                           .phases = json_dumps(json_object_get(line, "phases"), JSON_COMPACT)};
+    int rc = vx_store_submit(w->o.store, epoch_op, e, epoch_done, &err);
+    if (rc != VX_OK) {
+        epoch_done(rc, &err, e);
+    }
+    submit_note(w, (struct note){.batches = -1, .progress = live_progress(w)});
+}
+
+/* --- session events --- */
+
+static void on_line(void *ctx, const json_t *line) {
+    struct vx_worker_thread *w = ctx;
+    const char *event = json_string_value(json_object_get(line, "event"));
+    vx_recorder_line(w->recorder, line);
+    if (!event) {
+        return;
+    }
+    if (strcmp(event, "epoch") == 0) {
+        store_epoch(w, line);
+    } else if (strcmp(event, "checkpoint") == 0) {
+        submit_note(w, (struct note){.batches = json_integer_value(json_object_get(line, "batches"))});
+    } else if (strcmp(event, "phase") == 0) {
+        const char *phase = json_string_value(json_object_get(line, "phase"));
+        submit_note(w, (struct note){.batches = -1, .phase = phase ? strdup(phase) : NULL});
+    }
+}
+
+struct crash {
+    int64_t job;
+    const char *evidence;
+    bool had_new_checkpoint;
+    enum vx_job_state state;
+};
+
+/* The store counts, and takes the job out of running; the session goes on with it where it may. */
+static int crash_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    struct crash *c = arg;
+    int rc = vx_db_job_crashed(db, c->job, c->evidence, c->had_new_checkpoint, &c->state, err);
+    if (rc == VX_OK && c->state == VX_JOB_READY) {
+        struct vx_job_change change = {.to = VX_JOB_RUNNING, .phase = "restarting"};
+        rc = vx_db_job_transition(db, c->job, &change, err);
+        c->state = VX_JOB_RUNNING;
+    }
+    return rc;
+}
+
+static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoint) {
+    struct vx_worker_thread *w = ctx;
+    struct vx_err err = {0};
+    vx_auto_free char *text = json_dumps(evidence, JSON_COMPACT);
+    struct crash c = {w->brief->job_id, text, had_new_checkpoint, VX_JOB_RUNNING};
+    const char *message = json_string_value(json_object_get(evidence, "message"));
+    vx_recorder_say(w->recorder, "the training process crashed (exit status %d, signal %d): %s",
+                    (int)json_integer_value(json_object_get(evidence, "exit_status")),
+                    (int)json_integer_value(json_object_get(evidence, "signal")), message ? message : "");
+    int rc = vx_store_call(w->o.store, crash_op, &c, &err);
+    if (rc != VX_OK) {
+        vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)c.job, err.text);
+        return false;
+    }
+    return c.state == VX_JOB_RUNNING;
+}
+
+static void on_worker_lost(void *ctx, const json_t *evidence) {
+    struct vx_worker_thread *w = ctx;
+    bool killed = json_integer_value(json_object_get(evidence, "signal")) != 0;
+    vx_telemetry_worker_lost(w->o.telemetry, killed ? "killed" : "failed");
+    submit_note(w, (struct note){.batches = -1,
+                                 .event = strdup("worker_lost"),
+                                 .data = json_dumps(evidence, JSON_COMPACT)});
+}
+
+static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
+    struct vx_worker_thread *w = ctx;
+    const struct vx_brief *b = w->brief;
+    struct vx_err err = {0};
+    struct vx_telemetry_job job = {b->job_id,
+                                   w->device,
+                                   b->schedule.epochs,
+                                   b->schedule.train_iterations,
+                                   b->schedule.val_iterations,
+                                   b->workers};
+    if (vx_telemetry_attach(w->o.telemetry, &job, timeline_fd, ring_fd, &err) != VX_OK) {
+        vx_log_warn("worker", "no_telemetry job=%lld text=\"%s\"", (long long)b->job_id, err.text);
+    }
+}
+
+static void on_unmapped(void *ctx) {
+    struct vx_worker_thread *w = ctx;
+    submit_note(w, (struct note){.batches = -1, .progress = live_progress(w)});
+    vx_telemetry_detach(w->o.telemetry, w->brief->job_id);
+}
+
+/* --- the end of a job --- */
+
+struct final {
+    int64_t job;
+    struct vx_job_change change;
+};
+
+/* A cancel may have arrived at any moment before: then cancelled is what a finished or failed one becomes where the
+ * table allows no other way, and an already final state stays. */
+static int final_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    struct final *f = arg;
+    struct vx_job job;
+    int rc = vx_db_job_get(db, f->job, &job, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
+    enum vx_job_state now = job.state;
+    vx_job_release(&job);
+    if (vx_job_state_final(now)) {
+        return VX_OK;
+    }
+    if (now == VX_JOB_CANCELLING && f->change.to == VX_JOB_QUEUED) {
+        f->change.to = VX_JOB_CANCELLED;
+    } else if (now == VX_JOB_RUNNING && f->change.to == VX_JOB_CANCELLED) {
+        struct vx_job_change between = {.to = VX_JOB_CANCELLING};
+        rc = vx_db_job_transition(db, f->job, &between, err);
+    }
+    return rc == VX_OK ? vx_db_job_transition(db, f->job, &f->change, err) : rc;
+}
+
+static int publish(struct vx_worker_thread *w, json_t *result, struct vx_err *err) {
+    const struct vx_brief *b = w->brief;
+    vx_recorder_draw(w->recorder, NULL);
+    vx_auto_json json_t *job = json_pack("{s:I, s:O, s:O}", "id", (json_int_t)b->job_id, "spec", b->spec, "result",
+                                         result);
+    struct vx_publish p = {b->dir,  b->results_root, b->dataset, b->name, b->configuration,
+                           b->fold, b->job_id,       b->replace, job};
+    vx_auto_free char *path = NULL;
+    int rc = vx_publish(&p, &path, err);
+    if (rc == VX_OK) {
+        json_object_set_new(result, "results_path", json_string(path));
+    }
+    return rc;
+}
+
+static void conclude(struct vx_worker_thread *w, int64_t job, enum vx_session_end end, json_t *result,
+                     struct vx_err *err) {
+    if (end == VX_SESSION_SUCCEEDED && publish(w, result, err) != VX_OK) {
+        end = VX_SESSION_FAILED;
+    }
+    vx_auto_free char *text = result ? json_dumps(result, JSON_COMPACT) : NULL;
+    char message[1100];
+    snprintf(message, sizeof message, "%s%s%s", err->text, err->where[0] ? ": " : "", err->where);
+    struct final f = {.job = job, .change = {.result = text}};
+    switch (end) {
+    case VX_SESSION_SUCCEEDED:
+        f.change.to = VX_JOB_SUCCEEDED;
+        break;
+    case VX_SESSION_STOPPED:
+        f.change.to = VX_JOB_QUEUED;
+        f.change.reason_code = "daemon_stopped";
+        f.change.reason_message = "the daemon was stopped; the job resumes from its checkpoint";
+        break;
+    case VX_SESSION_CANCELLED:
+        f.change.to = VX_JOB_CANCELLED;
+        break;
+    case VX_SESSION_FAILED:
+        f.change.to = VX_JOB_FAILED;
+        f.change.reason_code = err->reason[0] ? err->reason : vx_status_word(err->code);
+        f.change.reason_message = message;
+        break;
+    }
+    struct vx_err store_err = {0};
+    if (vx_store_call(w->o.store, final_op, &f, &store_err) != VX_OK) {
+        vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)job, store_err.text);
+    }
+    vx_log_info("worker", "job_ended job=%lld state=%s reason=%s text=\"%s\"", (long long)job,
+                vx_job_state_word(f.change.to), f.change.reason_code ? f.change.reason_code : "", err->text);
+}
+
+static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
+    struct vx_err err = {0};
+    enum vx_session_end end = VX_SESSION_FAILED;
+    vx_auto_json json_t *result = NULL;
+    vx_log_info("worker", "job_started job=%lld device=%s", (long long)job, w->device);
+    int rc = vx_brief_read(path, &w->brief, &err);
+    if (rc == VX_OK) {
+        rc = vx_recorder_open(w->brief->dir, &w->recorder, &err);
+    }
+    if (rc == VX_OK) {
+        struct vx_session_options options = {
+            .brief = w->brief,
+            .brief_path = path,
+            .mailbox = &w->mailbox,
+            .events = {w, on_line, on_crashed, on_worker_lost, on_mapped, on_unmapped},
+            .memory_limit = w->o.memory_limit,
+        };
+        vx_session_run(&options, &end, &result, &err);
+    }
+    conclude(w, job, end, result, &err);
+    vx_recorder_close(vx_steal(w->recorder));
+    vx_brief_free(vx_steal(w->brief));
+}
+
+static void announce_end(void *arg) {
+    struct vx_worker_thread *w = arg;
+    pthread_mutex_lock(&w->lock);
+    int64_t job = w->job;
+    w->job = 0;
+    pthread_mutex_unlock(&w->lock);
+    w->o.ended(w->o.ctx, w, job);
+}
+
+static void *thread_main(void *arg) {
+    struct vx_worker_thread *w = arg;
+    for (;;) {
+        pthread_mutex_lock(&w->lock);
+        while (!w->quit && !w->path) {
+            pthread_cond_wait(&w->wake, &w->lock);
+        }
+        vx_auto_free char *path = vx_steal(w->path);
+        int64_t job = w->job;
+        bool quit = w->quit;
+        pthread_mutex_unlock(&w->lock);
+        if (quit) {
+            return NULL;
+        }
+        run_job(w, job, path);
+        vx_post(w->o.post, announce_end, w);
+    }
+}
+
+struct vx_worker_thread *vx_worker_thread_create(const struct vx_worker_thread_options *options, struct vx_err *err) {
+    struct vx_worker_thread *w = calloc(1, sizeof *w);
+    if (!w || vx_session_mailbox_init(&w->mailbox, err) != VX_OK) {
+        free(w);
+        vx_fail(err, VX_E_NOMEM, NULL, "starting the thread of %s", options->device);
+        return NULL;
+    }
+    w->o = *options;
+    snprintf(w->device, sizeof w->device, "%s", options->device);
+    pthread_mutex_init(&w->lock, NULL);
+    pthread_cond_init(&w->wake, NULL);
+    int rc = pthread_create(&w->thread, NULL, thread_main, w);
+    if (rc != 0) {
+        vx_fail_errno(err, rc, NULL, "starting the thread of %s", options->device);
+        vx_session_mailbox_release(&w->mailbox);
+        free(w);
+        return NULL;
+    }
+    pthread_setname_np(w->thread, w->device);
+    return w;
+}
+
+const char *vx_worker_thread_device(const struct vx_worker_thread *w) {
+    return w->device;
+}
+
+int64_t vx_worker_thread_job(const struct vx_worker_thread *w) {
+    return w->job; /* changed on the loop thread only, where this is called */
+}
+
+int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const char *brief_path, struct vx_err *err) {
+    char *path = strdup(brief_path);
+    if (!path) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "starting job %lld", (long long)job_id);
+    }
+    uint64_t stale;
+    ssize_t n = read(w->mailbox.eventfd, &stale, sizeof stale); /* asked of the job before */
+    (void)n;
+    atomic_store(&w->mailbox.requests, 0);
+    pthread_mutex_lock(&w->lock);
+    w->job = job_id;
+    w->path = path;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+    return VX_OK;
+}
+
+void vx_worker_thread_cancel(struct vx_worker_thread *w) {
+    vx_session_ask(&w->mailbox, VX_SESSION_CANCEL);
+}
+
+void vx_worker_thread_stop(struct vx_worker_thread *w) {
+    vx_session_ask(&w->mailbox, VX_SESSION_STOP);
+}
+
+void vx_worker_thread_free(struct vx_worker_thread *w) {
+    if (!w) {
+        return;
+    }
+    pthread_mutex_lock(&w->lock);
+    w->quit = true;
+    pthread_cond_signal(&w->wake);
+    pthread_mutex_unlock(&w->lock);
+    pthread_join(w->thread, NULL);
+    vx_session_mailbox_release(&w->mailbox);
+    pthread_cond_destroy(&w->wake);
+    pthread_mutex_destroy(&w->lock);
+    free(w);
+}
