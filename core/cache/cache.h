@@ -35,7 +35,7 @@ struct vx_cache_case; /* one opened case; borrows its store */
 #define VX_CACHE_FORMAT      1
 #define VX_CACHE_MAX_NAME    200 /* bytes of a case name, without the NUL */
 #define VX_CACHE_MAX_CLASSES 1024
-#define VX_CACHE_MAX_SOURCES 64
+#define VX_CACHE_MAX_SOURCES 80
 #define VX_CACHE_MAX_EDGE    65535 /* voxels along an axis */
 
 enum vx_cache_role {

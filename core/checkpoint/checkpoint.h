@@ -11,7 +11,10 @@
  *    "schedule": {"lr0", "epochs", "iterations_per_epoch", "validation_iterations", "poly_power",
  * "momentum", "nesterov", "weight_decay", "clip_norm"}, "recipe_digest": 64 hex digits,
  * "quarantines": [{"case", "from_k"}], "environment": {"KEY": text, int or object}, "trainer":
- * {state words}, "network": {the architecture}, "crc32": [one per tensor, file order]}
+ * {state words}, "network": {the architecture}, "crc32": [...]}
+ *
+ * crc32: one per tensor in file order, zlib's CRC-32 of its name, its shape as int64 words and its
+ * values.
  *
  * A file is whole or refused: sizes, names, checksums of the text and of every tensor are compared.
  * Thread: any; one at a time per object, so a writer thread works on a copy (vx_ckpt_copy) of its
@@ -79,7 +82,7 @@ struct vx_ckpt_tensor *vx_ckpt_add(struct vx_ckpt *c, const char *name, int rank
 /* Index, or -1. */
 int64_t vx_ckpt_find(const struct vx_ckpt *c, const char *name);
 /* Makes dst (initialised) a deep copy of src, reusing the memory of tensors of equal shape: what an
- * asynchronous writer works on while training goes on. On failure dst is empty. */
+ * asynchronous writer works on while training goes on. Where memory runs out dst is empty. */
 int vx_ckpt_copy(struct vx_ckpt *dst, const struct vx_ckpt *src, struct vx_err *err);
 
 /* Atomic and durable: path is the old file or the new one, whole. */
