@@ -20,6 +20,7 @@
 
 #include "train/history.h"
 
+#include <jansson.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,15 +51,18 @@ struct vx_train_config {
     int precision;               /* enum vx_precision */
     uint64_t seed;               /* of the initial weights */
     uint32_t epochs, iterations, val_iterations; /* val_iterations may be 0 */
-    float learning_rate;                         /* base */
+    double learning_rate;                        /* base */
     struct vx_train_source *source;              /* positioned at vx_train_position's q */
     struct vx_timeline *timeline;                /* NULL: no records */
     const char *dir;                             /* exists */
     double checkpoint_seconds;                   /* <= 0: after every batch */
     const char *recipe_digest; /* what makes batches what they are (design: determinism), in hex;
                                   NULL: "" */
-    const char *environment;   /* JSON object: build, library, ISA, threads...; NULL: "{}" */
-    const atomic_bool *stop;   /* set by anyone: checkpoint and return; NULL: never */
+    const json_t
+        *environment; /* object: build, isa, precision, threads, device, libraries; NULL: {} */
+    const json_t
+        *network; /* object: what the parameters belong to (the plan's architecture); NULL: {} */
+    const atomic_bool *stop; /* set by anyone: checkpoint and return; NULL: never */
     struct vx_train_callbacks callbacks;
 };
 

@@ -32,9 +32,9 @@ struct vx_history {
 
 void vx_history_release(struct vx_history *h);
 int vx_history_add(struct vx_history *h, const struct vx_train_epoch *epoch, struct vx_err *err);
-/* Object of the eight lists above, plus epoch_seconds, phase_seconds (list of lists) and
- * loader_wait_ratio. Numbers round-trip exactly; NaN is null. New reference; NULL when out of
- * memory. */
+/* Object of the eight lists above, plus best_ema, epoch_seconds, loader_wait_ratio and
+ * phase_ns (list of lists). Numbers round-trip exactly; NaN is null. New reference; NULL when out
+ * of memory. */
 json_t *vx_history_to_json(const struct vx_history *h);
 /* The inverse; classes is the network's. VX_E_CORRUPT names the list. ret must be empty. */
 int vx_history_from_json(const json_t *json, int classes, struct vx_history *ret,

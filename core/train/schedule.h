@@ -4,7 +4,9 @@
 
 #include <stdint.h>
 
-/* base x (1 - epoch / epochs)^0.9, constant within the epoch; epoch < epochs. */
+#define VX_POLY_POWER 0.9
+
+/* base x (1 - epoch / epochs)^VX_POLY_POWER, constant within the epoch; epoch < epochs. */
 double vx_poly_lr(double base, uint32_t epoch, uint32_t epochs);
 
 #endif
