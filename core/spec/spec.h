@@ -1,0 +1,70 @@
+/* Job specs: what POST /v1/jobs takes. Parsed strictly, every problem at once, defaults as nnU-Net would do, and written
+ * back as canonical JSON with "spec_version". Thread: any. */
+#ifndef VX_SPEC_SPEC_H
+#define VX_SPEC_SPEC_H
+
+#include "base/json.h"
+#include "plan/plans.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vx_err;
+
+#define VX_SPEC_VERSION 1
+#define VX_SPEC_AUTO    (-1) /* of numeric loader settings */
+
+enum vx_job_type { VX_JOB_TRAIN, VX_JOB_PREPARE };
+enum vx_spec_precision { VX_SPEC_PRECISION_AUTO, VX_SPEC_FP32, VX_SPEC_BF16 };
+
+struct vx_job_spec {
+    enum vx_job_type type;
+    char dataset[128];      /* DatasetNNN_Name */
+    char configuration[32]; /* "3d_fullres" by default */
+    int fold;               /* 0..99 or VX_FOLD_ALL (-1, "all" in JSON) */
+    struct {
+        char device[32]; /* "auto", "cpu", "cpu:0", "cuda:1" */
+        int count;       /* 1 in this version */
+    } resources;
+    int priority; /* -100..100, higher first */
+    struct {
+        char name[64]; /* first part of the results folder's name; "voxeld" */
+        bool replace;  /* an existing fold is kept as fold_F.ID instead of a refusal */
+    } results;
+    struct {
+        int epochs, iterations_per_epoch, val_iterations_per_epoch; /* 1000, 250, 50 */
+        uint64_t seed;                                               /* 1 */
+        double initial_lr, momentum, weight_decay;                   /* 1e-2, 0.99, 3e-5 */
+        double oversample_foreground;                                /* 0.33 */
+        double checkpoint_seconds;                                   /* 60 */
+    } training;
+    struct vx_plan_override plan;
+    struct {
+        int workers;         /* VX_SPEC_AUTO or 1..64 */
+        int keep_files_open; /* VX_SPEC_AUTO, 0, 1 */
+        int prefetch;        /* VX_SPEC_AUTO or samples ahead, 2..1024 */
+        char cache[16];      /* "auto" */
+    } loader;
+    struct {
+        char where[8]; /* "cpu" or "auto"; "gpu" is refused in this version */
+        bool enabled;  /* false: no augmentation at all */
+        bool mirror;   /* false: neither mirrored in training nor in inference */
+    } augment;
+    enum vx_spec_precision precision;
+    struct {
+        bool mirroring;   /* test-time mirroring over the plan's axes */
+        double step_size; /* of the sliding window, share of the patch, 0.5 */
+    } inference;
+};
+
+void vx_spec_defaults(struct vx_job_spec *spec);
+/* json: the request's body. Collects every problem with its JSON pointer; VX_E_INVALID where there is any. Types known
+ * to the contract but not to this version (validate, predict, benchmark) are a problem "not_supported" at /type. */
+int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_problems *ps);
+/* Canonical JSON object with spec_version; "auto" and defaults written out. New reference, NULL when out of memory. */
+json_t *vx_spec_to_json(const struct vx_job_spec *spec);
+/* Reads a stored spec of any earlier spec_version (migrated step by step) or the present one. */
+int vx_spec_from_stored(const json_t *json, struct vx_job_spec *ret, struct vx_err *err);
+const char *vx_job_type_word(enum vx_job_type type);
+
+#endif
