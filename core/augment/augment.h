@@ -1,8 +1,9 @@
 /* Applies the drawn transforms to one sample, in nnU-Net v2's order.
  *
  * Arrays are dense: image [C][D][H][W] float32, label [D][H][W] int16 with -1 outside the case.
- * Results are a pure function of the inputs, bit for bit the same in every process on every x86-64
- * CPU (no contraction of a * b + c, no libm in per-voxel code). No allocation, no I/O: scratch
+ * Results are a pure function of the inputs, bit for bit the same in every process of a machine:
+ * per-voxel code uses neither libm nor contraction of a * b + c, so only the last bit of a
+ * parameter (a sine, a blur weight) could depend on the CPU's libm. No allocation, no I/O: scratch
  * belongs to the caller. Thread: any, one scratch each. */
 #ifndef VX_AUGMENT_AUGMENT_H
 #define VX_AUGMENT_AUGMENT_H
