@@ -1,0 +1,198 @@
+/* What the HTTP interface asks of the daemon. Nothing here blocks: reads of the store, of telemetry's snapshot and of a
+ * few file names. Thread: loop thread. */
+#include "daemon/app.h"
+
+#include "api/api.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/io.h"
+#include "base/json.h"
+#include "base/own.h"
+#include "daemon/datasets.h"
+#include "daemon/dispatch.h"
+#include "daemon/results/publish.h"
+#include "daemon/telemetry/procstat.h"
+#include "daemon/telemetry/telemetry.h"
+#include "db/dataset.h"
+#include "db/job.h"
+#include "db/store.h"
+
+#include <string.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+
+static bool wants_replace(const char *spec) {
+    vx_auto_json json_t *o = json_loads(spec, 0, NULL);
+    return json_is_true(json_object_get(o, "replace"));
+}
+
+/* A device that this host does not have is refused at once instead of waiting for ever. */
+static int check_device(struct vx_app *app, const char *spec, struct vx_err *err) {
+    vx_auto_json json_t *o = json_loads(spec, 0, NULL);
+    const char *want = json_string_value(json_object_get(json_object_get(o, "resources"), "device"));
+    if (!want || strcmp(want, "auto") == 0 || strcmp(want, "cpu") == 0) {
+        return VX_OK;
+    }
+    const char *name = NULL;
+    for (unsigned i = 0; vx_dispatch_device(app->dispatch, i, &name) >= 0; i++) {
+        if (strcmp(name, want) == 0) {
+            return VX_OK;
+        }
+    }
+    vx_fail(err, VX_E_INVALID, "unknown_device", "this host has no device \"%.60s\"; GET /v1/devices lists them", want);
+    return vx_err_at(err, "/resources/device");
+}
+
+static int check_result(struct vx_app *app, const struct vx_job_new *job, struct vx_err *err) {
+    vx_auto_free char *path = vx_publish_path(app->config.results, job->dataset, job->results_name, job->configuration,
+                                              job->fold);
+    if (!path) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "checking the results folder");
+    }
+    if (!vx_path_exists(path) || wants_replace(job->spec)) {
+        return VX_OK;
+    }
+    vx_fail(err, VX_E_EXISTS, "result_exists",
+            "%s exists already; give the job another results.name, or \"replace\": true to keep the old one aside",
+            path);
+    return vx_err_at(err, "/results/name");
+}
+
+static int job_check(void *arg, const struct vx_job_new *job, struct vx_err *err) {
+    struct vx_app *app = arg;
+    if (strcmp(job->type, "train") != 0 && strcmp(job->type, "prepare") != 0) {
+        vx_fail(err, VX_E_INVALID, "type_unsupported", "jobs of type \"%s\" cannot be run yet; train and prepare can",
+                job->type);
+        return vx_err_at(err, "/type");
+    }
+    struct vx_dataset set = {0};
+    int rc = vx_db_dataset_get(app->reader, job->dataset, &set, err);
+    if (rc == VX_E_NOT_FOUND) {
+        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset", "data set %s is not registered; POST it to /v1/datasets first",
+                job->dataset);
+        return vx_err_at(err, "/dataset");
+    }
+    if (rc != VX_OK) {
+        return rc;
+    }
+    if (set.state == VX_DATASET_INVALID) {
+        vx_fail(err, VX_E_INVALID, "dataset_invalid", "data set %s is not usable: %s", job->dataset,
+                set.reason_message);
+        rc = vx_err_at(err, "/dataset");
+    }
+    vx_dataset_release(&set);
+    if (rc == VX_OK) {
+        rc = check_device(app, job->spec, err);
+    }
+    return rc == VX_OK && strcmp(job->type, "train") == 0 ? check_result(app, job, err) : rc;
+}
+
+static void job_submitted(void *arg, int64_t id) {
+    (void)id;
+    vx_dispatch_kick(((struct vx_app *)arg)->dispatch);
+}
+
+static void cancel_requested(void *arg, int64_t id) {
+    vx_dispatch_cancel(((struct vx_app *)arg)->dispatch, id);
+}
+
+static int dataset_locate(void *arg, const char *name, const char *asked, char *ret_path, size_t size,
+                          struct vx_err *err) {
+    return vx_datasets_locate(((struct vx_app *)arg)->datasets, name, asked, ret_path, size, err);
+}
+
+static void dataset_submitted(void *arg, const char *name) {
+    vx_datasets_check(((struct vx_app *)arg)->datasets, name);
+}
+
+static json_t *devices(void *arg) {
+    struct vx_app *app = arg;
+    json_t *list = json_array();
+    const char *name = NULL;
+    int64_t job;
+    struct vx_memory memory = {0};
+    vx_memory_read(&memory);
+    for (unsigned i = 0; (job = vx_dispatch_device(app->dispatch, i, &name)) >= 0; i++) {
+        json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I}", "name", name, "kind", "cpu", "model",
+                              app->cpu_model, "state", job ? "busy" : "idle", "cores", app->cores, "utilisation",
+                              vx_telemetry_cpu(app->telemetry), "memory_bytes", (json_int_t)memory.total_bytes,
+                              "memory_available_bytes", (json_int_t)memory.available_bytes);
+        json_object_set_new(o, "job", job ? json_integer(job) : json_null());
+        json_array_append_new(list, o);
+    }
+    return list;
+}
+
+static json_t *disk_of(const char *path) {
+    struct statvfs fs;
+    if (statvfs(path, &fs) != 0) {
+        return json_pack("{s:s}", "path", path);
+    }
+    return json_pack("{s:s, s:I, s:I}", "path", path, "total_bytes", (json_int_t)fs.f_blocks * (json_int_t)fs.f_frsize,
+                     "free_bytes", (json_int_t)fs.f_bavail * (json_int_t)fs.f_frsize);
+}
+
+static json_t *system_info(void *arg) {
+    struct vx_app *app = arg;
+    struct utsname host;
+    struct vx_memory memory = {0};
+    uname(&host);
+    vx_memory_read(&memory);
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:{s:o, s:o, s:o, s:o}, s:{s:I, s:I, s:I, s:I}}",
+                     "version", VX_VERSION, "commit", VX_COMMIT, "hostname", host.nodename, "kernel", host.release,
+                     "cpu_model", app->cpu_model, "cores", app->cores, "cpu_utilisation",
+                     vx_telemetry_cpu(app->telemetry), "memory_bytes", (json_int_t)memory.total_bytes,
+                     "memory_available_bytes", (json_int_t)memory.available_bytes, "uptime_seconds",
+                     (json_int_t)((vx_wall_ms() - app->started_ms) / 1000), "folders", "state",
+                     disk_of(app->config.state), "data", disk_of(app->config.data), "preprocessed",
+                     disk_of(app->config.preprocessed), "results", disk_of(app->config.results), "limits",
+                     "cpu_threads", (json_int_t)app->config.cpu_threads, "loader_workers",
+                     (json_int_t)app->config.loader_workers, "prepare_processes",
+                     (json_int_t)app->config.prepare_processes, "child_memory_bytes",
+                     (json_int_t)app->config.memory_limit);
+}
+
+static json_t *progress(void *arg, int64_t id) {
+    return vx_telemetry_progress(((struct vx_app *)arg)->telemetry, id);
+}
+
+static void metrics(void *arg, struct vx_buf *out) {
+    struct vx_app *app = arg;
+    vx_telemetry_metrics(app->telemetry, out);
+    struct vx_store_stats s;
+    vx_store_get_stats(app->store, &s);
+    vx_buf_printf(out,
+                  "# HELP voxeld_store_operations_total Operations of the store.\n"
+                  "# TYPE voxeld_store_operations_total counter\nvoxeld_store_operations_total %llu\n"
+                  "# HELP voxeld_store_commits_total Commits of the store.\n"
+                  "# TYPE voxeld_store_commits_total counter\nvoxeld_store_commits_total %llu\n"
+                  "# HELP voxeld_store_commit_seconds_total Time spent in commits.\n"
+                  "# TYPE voxeld_store_commit_seconds_total counter\nvoxeld_store_commit_seconds_total %.6f\n",
+                  (unsigned long long)s.operations, (unsigned long long)s.commits, (double)s.commit_ns * 1e-9);
+}
+
+static bool ready(void *arg, char *ret_why, size_t size) {
+    struct vx_app *app = arg;
+    if (app->draining || !app->ready) {
+        snprintf(ret_why, size, "%s", app->draining ? "the daemon is stopping" : "the daemon is starting");
+        return false;
+    }
+    return true;
+}
+
+void vx_app_hooks(struct vx_app *app, struct vx_api_hooks *ret) {
+    *ret = (struct vx_api_hooks){
+        .arg = app,
+        .job_check = job_check,
+        .job_submitted = job_submitted,
+        .cancel_requested = cancel_requested,
+        .dataset_locate = dataset_locate,
+        .dataset_submitted = dataset_submitted,
+        .devices = devices,
+        .system = system_info,
+        .progress = progress,
+        .metrics = metrics,
+        .ready = ready,
+    };
+}
