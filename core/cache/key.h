@@ -8,6 +8,7 @@
 struct vx_err;
 struct vx_plans;
 struct vx_plan_config;
+struct vx_dataset_desc;
 
 struct vx_cache_key {
     char hex[VX_SHA256_HEX];
@@ -15,10 +16,13 @@ struct vx_cache_key {
                    can see why */
 };
 
-/* Covers: cache format, spacing, transpose, normalisation schemes with their numbers, masks,
- * resampling functions and arguments, label table. */
+/* Covers: cache format; target spacing, transpose; per channel the normalisation with its numbers
+ * (CT: mean, std and clip bounds of the fingerprint) and whether it is masked; orders of
+ * resampling; the values of the labels and the ignore label (not their names). Two configurations
+ * with equal answers share one store. On success vx_cache_key_release is due. */
 int vx_cache_key(const struct vx_plans *plans, const struct vx_plan_config *config,
-                 struct vx_cache_key *ret, struct vx_err *err);
+                 const struct vx_dataset_desc *dataset, struct vx_cache_key *ret,
+                 struct vx_err *err);
 void vx_cache_key_release(struct vx_cache_key *key);
 
 #endif
