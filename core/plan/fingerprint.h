@@ -6,10 +6,12 @@
 #include "plan/dataset.h"
 
 #include <jansson.h>
+#include <stddef.h>
 
 struct vx_err;
 
-/* Intensities of foreground voxels (label > 0 inside the nonzero crop), each case with equal weight. */
+/* Intensities of foreground voxels (label > 0 inside the nonzero crop), each case with equal
+ * weight. */
 struct vx_intensity {
     double mean, median, std, min, max, percentile_00_5, percentile_99_5;
 };
@@ -29,5 +31,9 @@ void vx_fingerprint_release(struct vx_fingerprint *fp);
 /* nnU-Net's schema; new reference, NULL when out of memory. */
 json_t *vx_fingerprint_to_json(const struct vx_fingerprint *fp);
 int vx_fingerprint_from_json(const json_t *json, struct vx_fingerprint *ret, struct vx_err *err);
+/* The part "foreground_intensity_properties_per_channel", which plans.json repeats. */
+json_t *vx_intensity_to_json(const struct vx_intensity *list, int n);
+int vx_intensity_from_json(const json_t *json, struct vx_intensity *list, int *ret_n,
+                           struct vx_err *err);
 
 #endif

@@ -1,6 +1,6 @@
-/* The experiment planner: fingerprint and dataset.json to plans (nnU-Net v2, ExperimentPlanner). One rule per file:
- * spacing.c (target spacing, transpose, median shape), topology.c, vram.c (estimate and reduction loop), planner.c.
- * Thread: any; pure. */
+/* The experiment planner: fingerprint and dataset.json to plans (nnU-Net v2, ExperimentPlanner).
+ * One rule per file: spacing.c (target spacing, transpose, median shape), topology.c, vram.c
+ * (estimate and reduction loop), planner.c. Thread: any; pure. */
 #ifndef VX_PLAN_PLANNER_H
 #define VX_PLAN_PLANNER_H
 
@@ -13,12 +13,14 @@ struct vx_plans;
 
 struct vx_planner_options {
     double gpu_memory_gb; /* 0: 8, as nnU-Net plans for */
-    double spacing[3];    /* all zero: planned; otherwise the full-resolution target spacing, z, y, x in mm */
+    double spacing[3]; /* all zero: planned; otherwise the full-resolution target spacing, z, y, x
+                          in mm */
 };
 
-/* Fills *ret with "2d" and, for volumes, "3d_fullres" (and "3d_lowres" where the full resolution is too large for its
- * patch). options may be NULL. */
+/* Fills *ret with "2d" and, for volumes, "3d_fullres" (and "3d_lowres" where the full resolution is
+ * too large for its patch). options may be NULL. */
 int vx_plan_experiment(const struct vx_dataset_desc *dataset, const struct vx_fingerprint *fp,
-                       const struct vx_planner_options *options, struct vx_plans *ret, struct vx_err *err);
+                       const struct vx_planner_options *options, struct vx_plans *ret,
+                       struct vx_err *err);
 
 #endif

@@ -1,7 +1,8 @@
 /* plans.json as data: what the planner decides and what preparation and the network are built from.
  *
- * Axes are in the order after transpose_forward (D, H, W = axes 0, 1, 2); 2d configurations use D = 1 for patch, kernel
- * and stride, and their JSON lists have two elements. Plain structs: copy freely. Thread: any. */
+ * Axes are in the order after transpose_forward (D, H, W = axes 0, 1, 2); 2d configurations use D =
+ * 1 for patch, kernel and stride, and their JSON lists have two elements. Plain structs: copy
+ * freely. Thread: any. */
 #ifndef VX_PLAN_PLANS_H
 #define VX_PLAN_PLANS_H
 
@@ -44,12 +45,14 @@ struct vx_plan_config {
     int convs_encoder[VX_MAX_STAGES];
     int convs_decoder[VX_MAX_STAGES - 1]; /* from the coarsest decoder step */
     bool batch_dice;
-    int order_data, order_data_z, order_seg, order_seg_z, order_prob, order_prob_z; /* spline orders of resampling */
+    int order_data, order_data_z, order_seg, order_seg_z, order_prob,
+        order_prob_z; /* spline orders of resampling */
 };
 
 struct vx_plans {
     char dataset_name[128];
-    char plans_name[64]; /* "nnUNetPlans" */
+    char plans_name[64];          /* "nnUNetPlans" */
+    char image_reader_writer[64]; /* "SimpleITKIO" */
     int transpose_forward[3], transpose_backward[3];
     double original_median_spacing[3]; /* after transpose_forward, mm */
     int original_median_shape[3];      /* after transpose_forward, voxels */
@@ -64,8 +67,9 @@ const struct vx_plan_config *vx_plans_config(const struct vx_plans *plans, const
 
 /* nnU-Net's plans.json; new reference, NULL when out of memory. */
 json_t *vx_plans_to_json(const struct vx_plans *plans);
-/* Reads plans written by voxeld or nnU-Net (PlainConvUNet only). VX_E_INVALID names the field that contradicts another
- * or is missing; VX_E_UNSUPPORTED names a network, resampling function or normalisation that voxeld does not have. */
+/* Reads plans written by voxeld or nnU-Net (PlainConvUNet only). VX_E_INVALID names the field that
+ * contradicts another or is missing; VX_E_UNSUPPORTED names a network, resampling function or
+ * normalisation that voxeld does not have. */
 int vx_plans_from_json(const json_t *json, struct vx_plans *ret, struct vx_err *err);
 
 /* Voxels per stage divide evenly: product of the strides per axis. */
@@ -78,8 +82,10 @@ struct vx_plan_override {
     int n_features;    /* 0: unchanged; otherwise the number of stages */
     int features[VX_MAX_STAGES];
 };
-/* Applies it: fewer stages keep the first kernels and strides; more stages than planned are refused. VX_E_INVALID says
- * what does not fit (err->where is a JSON pointer below /plan) and what would. */
-int vx_plan_apply(struct vx_plan_config *config, const struct vx_plan_override *change, struct vx_err *err);
+/* Applies it: fewer stages keep the first kernels and strides; more stages than planned are
+ * refused. VX_E_INVALID says what does not fit (err->where is a JSON pointer below /plan) and what
+ * would. */
+int vx_plan_apply(struct vx_plan_config *config, const struct vx_plan_override *change,
+                  struct vx_err *err);
 
 #endif

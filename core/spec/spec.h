@@ -1,5 +1,5 @@
-/* Job specs: what POST /v1/jobs takes. Parsed strictly, every problem at once, defaults as nnU-Net would do, and written
- * back as canonical JSON with "spec_version". Thread: any. */
+/* Job specs: what POST /v1/jobs takes. Parsed strictly, every problem at once, defaults as nnU-Net
+ * would do, and written back as canonical JSON with "spec_version". Thread: any. */
 #ifndef VX_SPEC_SPEC_H
 #define VX_SPEC_SPEC_H
 
@@ -33,10 +33,10 @@ struct vx_job_spec {
     } results;
     struct {
         int epochs, iterations_per_epoch, val_iterations_per_epoch; /* 1000, 250, 50 */
-        uint64_t seed;                                               /* 1 */
-        double initial_lr, momentum, weight_decay;                   /* 1e-2, 0.99, 3e-5 */
-        double oversample_foreground;                                /* 0.33 */
-        double checkpoint_seconds;                                   /* 60 */
+        uint64_t seed;                                              /* 1 */
+        double initial_lr, momentum, weight_decay;                  /* 1e-2, 0.99, 3e-5 */
+        double oversample_foreground;                               /* 0.33 */
+        double checkpoint_seconds;                                  /* 60 */
     } training;
     struct vx_plan_override plan;
     struct {
@@ -58,10 +58,12 @@ struct vx_job_spec {
 };
 
 void vx_spec_defaults(struct vx_job_spec *spec);
-/* json: the request's body. Collects every problem with its JSON pointer; VX_E_INVALID where there is any. Types known
- * to the contract but not to this version (validate, predict, benchmark) are a problem "not_supported" at /type. */
+/* json: the request's body. Collects every problem with its JSON pointer; VX_E_INVALID where there
+ * is any. Types known to the contract but not to this version (validate, predict, benchmark) are a
+ * problem "not_supported" at /type. */
 int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_problems *ps);
-/* Canonical JSON object with spec_version; "auto" and defaults written out. New reference, NULL when out of memory. */
+/* Canonical JSON object with spec_version; "auto" and defaults written out. New reference, NULL
+ * when out of memory. */
 json_t *vx_spec_to_json(const struct vx_job_spec *spec);
 /* Reads a stored spec of any earlier spec_version (migrated step by step) or the present one. */
 int vx_spec_from_stored(const json_t *json, struct vx_job_spec *ret, struct vx_err *err);

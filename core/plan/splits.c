@@ -1,0 +1,170 @@
+#include "plan/splits.h"
+
+#include "plan/mt19937.h"
+
+#include "base/err.h"
+#include "base/own.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SPLIT_SEED 12345
+
+void vx_split_release(struct vx_split *split) {
+    free(split->train);
+    free(split->val);
+    *split = (struct vx_split){0};
+}
+
+static int by_name(const void *a, const void *b) {
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+static const char **sorted_copy(const char *const *cases, int n) {
+    const char **sorted = malloc((size_t)n * sizeof *sorted);
+    if (sorted) {
+        memcpy(sorted, cases, (size_t)n * sizeof *sorted);
+        qsort(sorted, (size_t)n, sizeof *sorted, by_name);
+    }
+    return sorted;
+}
+
+json_t *vx_splits_create(const char *const *cases, int n_cases, struct vx_err *err) {
+    if (n_cases < VX_FOLDS) {
+        vx_fail(err, VX_E_INVALID, "too_few_cases",
+                "%d cases cannot be split into %d folds; fold \"all\" trains on all", n_cases,
+                VX_FOLDS);
+        return NULL;
+    }
+    vx_auto_free const char **sorted = sorted_copy(cases, n_cases);
+    vx_auto_free int64_t *order = malloc((size_t)n_cases * sizeof *order);
+    vx_auto_free int *fold_of = malloc((size_t)n_cases * sizeof *fold_of);
+    json_t *splits = json_array();
+    if (!sorted || !order || !fold_of || !splits) {
+        json_decref(splits);
+        vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+        return NULL;
+    }
+    for (int i = 0; i < n_cases; i++) {
+        order[i] = i;
+    }
+    struct vx_mt19937 mt;
+    vx_mt_seed(&mt, SPLIT_SEED);
+    vx_mt_shuffle(&mt, order, (size_t)n_cases);
+    for (int fold = 0, at = 0; fold < VX_FOLDS; fold++) {
+        int size = n_cases / VX_FOLDS + (fold < n_cases % VX_FOLDS ? 1 : 0);
+        for (int i = 0; i < size; i++) {
+            fold_of[order[at++]] = fold;
+        }
+    }
+    for (int fold = 0; fold < VX_FOLDS; fold++) {
+        json_t *train = json_array(), *val = json_array();
+        for (int i = 0; i < n_cases; i++) {
+            json_array_append_new(fold_of[i] == fold ? val : train, json_string(sorted[i]));
+        }
+        json_array_append_new(splits, json_pack("{s:o, s:o}", "train", train, "val", val));
+    }
+    return splits;
+}
+
+static int find_case(const char *const *cases, int n, const char *name) {
+    for (int i = 0; i < n; i++) {
+        if (strcmp(cases[i], name) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+/* role: per case 0 unused, 1 train, 2 val. */
+static int mark(const json_t *list, const char *what, int role, const char *const *cases, int n,
+                char *roles, struct vx_err *err) {
+    if (!json_is_array(list) || json_array_size(list) == 0) {
+        return vx_fail(err, VX_E_INVALID, "invalid_splits",
+                       "splits_final.json: \"%s\" must be a list of cases", what);
+    }
+    size_t i;
+    json_t *entry;
+    json_array_foreach((json_t *)list, i, entry) {
+        const char *name = json_string_value(entry);
+        int at = name ? find_case(cases, n, name) : -1;
+        if (at < 0) {
+            return vx_fail(err, VX_E_INVALID, "invalid_splits",
+                           "splits_final.json names the case %s, which the data set does not have",
+                           name ? name : "(no string)");
+        }
+        if (roles[at] != 0) {
+            return vx_fail(err, VX_E_INVALID, "invalid_splits",
+                           "splits_final.json lists the case %s twice", name);
+        }
+        roles[at] = (char)role;
+    }
+    return VX_OK;
+}
+
+/* Indices with a role in the order of the names, which is nnU-Net's order within a fold. */
+static int collect(const char *roles, const char *const *cases, int n, struct vx_split *ret,
+                   struct vx_err *err) {
+    struct vx_split s = {.train = calloc((size_t)n, sizeof(int)),
+                         .val = calloc((size_t)n, sizeof(int))};
+    vx_auto_free const char **sorted = sorted_copy(cases, n);
+    if (!s.train || !s.val || !sorted) {
+        vx_split_release(&s);
+        return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    }
+    for (int i = 0; i < n; i++) {
+        int at = find_case(cases, n, sorted[i]);
+        if (roles[at] & 1) {
+            s.train[s.n_train++] = at;
+        }
+        if (roles[at] & 2) {
+            s.val[s.n_val++] = at;
+        }
+    }
+    *ret = s;
+    return VX_OK;
+}
+
+/* numpy's RandomState(seed).choice(n, size, replace=False) is the head of a permutation. */
+static int random_fold(int fold, const char *const *cases, int n, char *roles, struct vx_err *err) {
+    vx_auto_free const char **sorted = sorted_copy(cases, n);
+    vx_auto_free int64_t *order = malloc((size_t)n * sizeof *order);
+    if (!sorted || !order) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    }
+    for (int i = 0; i < n; i++) {
+        order[i] = i;
+    }
+    struct vx_mt19937 mt;
+    vx_mt_seed(&mt, (uint32_t)(SPLIT_SEED + fold));
+    vx_mt_shuffle(&mt, order, (size_t)n);
+    int train = (int)(n * 0.8);
+    for (int i = 0; i < n; i++) {
+        roles[find_case(cases, n, sorted[order[i]])] = i < train ? 1 : 2;
+    }
+    return VX_OK;
+}
+
+int vx_split_fold(const json_t *splits, const char *const *cases, int n_cases, int fold,
+                  struct vx_split *ret, struct vx_err *err) {
+    vx_auto_free char *roles = calloc((size_t)n_cases + 1, 1);
+    if (!roles) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    }
+    int rc = VX_OK;
+    if (fold == VX_FOLD_ALL) {
+        memset(roles, 3, (size_t)n_cases);
+    } else if (fold < 0 || !json_is_array(splits)) {
+        return vx_fail(err, VX_E_INVALID, "invalid_splits",
+                       "splits_final.json must hold a list of folds");
+    } else if ((size_t)fold >= json_array_size(splits)) {
+        rc = random_fold(fold, cases, n_cases, roles, err);
+    } else {
+        const json_t *entry = json_array_get(splits, (size_t)fold);
+        rc = mark(json_object_get(entry, "train"), "train", 1, cases, n_cases, roles, err);
+        if (rc == VX_OK) {
+            rc = mark(json_object_get(entry, "val"), "val", 2, cases, n_cases, roles, err);
+        }
+    }
+    return rc == VX_OK ? collect(roles, cases, n_cases, ret, err) : rc;
+}

@@ -1,0 +1,293 @@
+/* The request's body into a spec: strict, every problem at once. */
+#include "spec/spec.h"
+
+#include "plan/splits.h"
+
+#include "base/err.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+static int auto_or_number(const json_t *obj, const char *base, const char *key, int lo, int hi,
+                          int fallback, struct vx_json_problems *ps) {
+    const json_t *v = json_object_get(obj, key);
+    int64_t x = fallback;
+    if (v && json_is_string(v) && strcmp(json_string_value(v), "auto") == 0) {
+        return VX_SPEC_AUTO;
+    }
+    vx_json_get_int(obj, base, key, lo, hi, &x, ps);
+    return (int)x;
+}
+
+static void get_int(const json_t *obj, const char *base, const char *key, int lo, int hi, int *out,
+                    struct vx_json_problems *ps) {
+    int64_t x = *out;
+    vx_json_get_int(obj, base, key, lo, hi, &x, ps);
+    *out = (int)x;
+}
+
+/* A string that must be one of the NULL-terminated words; -1 where it is absent or wrong. */
+static int one_of(const json_t *obj, const char *base, const char *key, const char *const *words,
+                  struct vx_json_problems *ps) {
+    char text[64], at[96], list[160] = "";
+    if (!vx_json_get_string(obj, base, key, text, sizeof text, ps)) {
+        return -1;
+    }
+    for (int i = 0; words[i]; i++) {
+        if (strcmp(words[i], text) == 0) {
+            return i;
+        }
+        strncat(list, i ? ", " : "", sizeof list - strlen(list) - 1);
+        strncat(list, words[i], sizeof list - strlen(list) - 1);
+    }
+    snprintf(at, sizeof at, "%s/%s", base, key);
+    vx_json_problem(ps, at, "invalid_value", "must be one of: %s", list);
+    return -1;
+}
+
+/* Safe as one component of a path. */
+static bool folder_name(const char *text) {
+    for (const char *p = text; *p; p++) {
+        if (!isalnum((unsigned char)*p) && *p != '_' && *p != '-' && (*p != '.' || p == text)) {
+            return false;
+        }
+    }
+    return strstr(text, "__") == NULL; /* separates the parts of nnU-Net's folder names */
+}
+
+static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    static const char *const types[] = {"train",   "prepare",   "validate",
+                                        "predict", "benchmark", NULL};
+    int type = one_of(json, "", "type", types, ps);
+    if (type > 1) {
+        vx_json_problem(ps, "/type", "not_supported", "jobs of type %s are not supported yet",
+                        types[type]);
+    } else if (type >= 0) {
+        s->type = type == 0 ? VX_SPEC_TRAIN : VX_SPEC_PREPARE;
+    } else if (!json_object_get(json, "type")) {
+        vx_json_problem(ps, "/type", "missing", "is required: train or prepare");
+    }
+}
+
+static void parse_what(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    static const char *const configurations[] = {"3d_fullres", "2d", "3d_lowres", NULL};
+    if (!json_object_get(json, "dataset")) {
+        vx_json_problem(ps, "/dataset", "missing", "is required, e.g. \"Dataset004_Hippocampus\"");
+    } else if (vx_json_get_string(json, "", "dataset", s->dataset, sizeof s->dataset, ps) &&
+               !vx_dataset_name_ok(s->dataset)) {
+        vx_json_problem(ps, "/dataset", "invalid_value", "must look like Dataset004_Hippocampus");
+    }
+    int configuration = one_of(json, "", "configuration", configurations, ps);
+    if (configuration >= 0) {
+        snprintf(s->configuration, sizeof s->configuration, "%s", configurations[configuration]);
+    }
+    const json_t *fold = json_object_get(json, "fold");
+    if (json_is_string(fold) && strcmp(json_string_value(fold), "all") == 0) {
+        s->fold = VX_FOLD_ALL;
+    } else if (json_is_string(fold)) {
+        vx_json_problem(ps, "/fold", "invalid_value", "must be a number or \"all\"");
+    } else {
+        get_int(json, "", "fold", 0, 99, &s->fold, ps);
+    }
+    get_int(json, "", "priority", -100, 100, &s->priority, ps);
+}
+
+static bool device_name(const char *text) {
+    const char *rest = strncmp(text, "cpu", 3) == 0    ? text + 3
+                       : strncmp(text, "cuda", 4) == 0 ? text + 4
+                                                       : NULL;
+    if (strcmp(text, "auto") == 0 || (rest && *rest == '\0')) {
+        return true;
+    }
+    return rest && rest[0] == ':' && isdigit((unsigned char)rest[1]) &&
+           (rest[2] == '\0' || (isdigit((unsigned char)rest[2]) && rest[3] == '\0'));
+}
+
+static void parse_resources(const json_t *json, struct vx_job_spec *s,
+                            struct vx_json_problems *ps) {
+    const json_t *o = vx_json_get_object(json, "", "resources", ps);
+    if (!o) {
+        return;
+    }
+    vx_json_only_keys(o, "/resources", (const char *const[]){"device", "count", NULL}, ps);
+    if (vx_json_get_string(o, "/resources", "device", s->resources.device,
+                           sizeof s->resources.device, ps) &&
+        !device_name(s->resources.device)) {
+        vx_json_problem(ps, "/resources/device", "invalid_value",
+                        "must be auto, cpu, cuda or cuda:N");
+    }
+    get_int(o, "/resources", "count", 1, 1, &s->resources.count, ps);
+}
+
+static void parse_results(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    const json_t *o = vx_json_get_object(json, "", "results", ps);
+    if (!o) {
+        return;
+    }
+    vx_json_only_keys(o, "/results", (const char *const[]){"name", "replace", NULL}, ps);
+    if (vx_json_get_string(o, "/results", "name", s->results.name, sizeof s->results.name, ps) &&
+        !folder_name(s->results.name)) {
+        vx_json_problem(
+            ps, "/results/name", "invalid_value",
+            "may have letters, digits, '-', '.' and single '_', and must not start with '.'");
+    }
+    vx_json_get_bool(o, "/results", "replace", &s->results.replace, ps);
+}
+
+static void parse_training(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    static const char at[] = "/training";
+    const json_t *o = vx_json_get_object(json, "", "training", ps);
+    if (!o) {
+        return;
+    }
+    vx_json_only_keys(o, at,
+                      (const char *const[]){"epochs", "iterations_per_epoch",
+                                            "val_iterations_per_epoch", "seed", "initial_lr",
+                                            "momentum", "weight_decay", "oversample_foreground",
+                                            "checkpoint_seconds", NULL},
+                      ps);
+    get_int(o, at, "epochs", 1, 100000, &s->training.epochs, ps);
+    get_int(o, at, "iterations_per_epoch", 1, 100000, &s->training.iterations_per_epoch, ps);
+    get_int(o, at, "val_iterations_per_epoch", 0, 100000, &s->training.val_iterations_per_epoch,
+            ps);
+    int64_t seed = (int64_t)s->training.seed;
+    vx_json_get_int(o, at, "seed", 0, INT64_MAX, &seed, ps);
+    s->training.seed = (uint64_t)seed;
+    vx_json_get_real(o, at, "initial_lr", 1e-8, 10, &s->training.initial_lr, ps);
+    vx_json_get_real(o, at, "momentum", 0, 0.9999, &s->training.momentum, ps);
+    vx_json_get_real(o, at, "weight_decay", 0, 1, &s->training.weight_decay, ps);
+    vx_json_get_real(o, at, "oversample_foreground", 0, 1, &s->training.oversample_foreground, ps);
+    vx_json_get_real(o, at, "checkpoint_seconds", 0, 60, &s->training.checkpoint_seconds, ps);
+}
+
+static void parse_patch(const json_t *plan, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    const json_t *patch = vx_json_get_array(plan, "/plan", "patch_size", 2, 3, ps);
+    size_t n = json_array_size(patch);
+    for (size_t i = 0; patch && i < n; i++) {
+        const json_t *v = json_array_get(patch, i);
+        char at[48];
+        snprintf(at, sizeof at, "/plan/patch_size/%zu", i);
+        if (!json_is_integer(v) || json_integer_value(v) < 4 || json_integer_value(v) > 1024) {
+            vx_json_problem(ps, at, "out_of_range", "must be an integer from 4 to 1024");
+            continue;
+        }
+        s->plan.patch_size[3 - n + i] = (int)json_integer_value(v);
+    }
+    if (n == 2) {
+        s->plan.patch_size[0] = 1;
+    }
+    if (n && (n == 2) != (strcmp(s->configuration, "2d") == 0)) {
+        vx_json_problem(ps, "/plan/patch_size", "invalid_value",
+                        "must have %s numbers for configuration %s", n == 2 ? "three" : "two",
+                        s->configuration);
+    }
+}
+
+static void parse_plan(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    const json_t *o = vx_json_get_object(json, "", "plan", ps);
+    if (!o) {
+        return;
+    }
+    vx_json_only_keys(o, "/plan",
+                      (const char *const[]){"batch_size", "patch_size", "features_per_stage", NULL},
+                      ps);
+    get_int(o, "/plan", "batch_size", 1, 4096, &s->plan.batch_size, ps);
+    parse_patch(o, s, ps);
+    const json_t *features =
+        vx_json_get_array(o, "/plan", "features_per_stage", 2, VX_MAX_STAGES, ps);
+    for (size_t i = 0; features && i < json_array_size(features); i++) {
+        const json_t *v = json_array_get(features, i);
+        char at[48];
+        snprintf(at, sizeof at, "/plan/features_per_stage/%zu", i);
+        if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > 2048) {
+            vx_json_problem(ps, at, "out_of_range", "must be an integer from 1 to 2048");
+            continue;
+        }
+        s->plan.features[i] = (int)json_integer_value(v);
+        s->plan.n_features = (int)i + 1;
+    }
+}
+
+static void parse_loader(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    static const char *const tiers[] = {"auto", NULL};
+    const json_t *o = vx_json_get_object(json, "", "loader", ps);
+    if (!o) {
+        return;
+    }
+    vx_json_only_keys(
+        o, "/loader",
+        (const char *const[]){"workers", "keep_files_open", "cache", "prefetch", NULL}, ps);
+    s->loader.workers = auto_or_number(o, "/loader", "workers", 1, 64, s->loader.workers, ps);
+    s->loader.prefetch = auto_or_number(o, "/loader", "prefetch", 2, 1024, s->loader.prefetch, ps);
+    const json_t *open = json_object_get(o, "keep_files_open");
+    bool flag = false;
+    if (open && !(json_is_string(open) && strcmp(json_string_value(open), "auto") == 0) &&
+        vx_json_get_bool(o, "/loader", "keep_files_open", &flag, ps)) {
+        s->loader.keep_files_open = flag;
+    }
+    one_of(o, "/loader", "cache", tiers, ps);
+}
+
+static void parse_augment(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    static const char *const places[] = {"cpu", "auto", "gpu", NULL};
+    const json_t *o = vx_json_get_object(json, "", "augment", ps);
+    if (!o) {
+        return;
+    }
+    vx_json_only_keys(o, "/augment", (const char *const[]){"where", "enabled", "mirror", NULL}, ps);
+    int place = one_of(o, "/augment", "where", places, ps);
+    if (place == 2) {
+        vx_json_problem(ps, "/augment/where", "not_supported",
+                        "augmentation on the GPU is not supported yet");
+    } else if (place >= 0) {
+        snprintf(s->augment.where, sizeof s->augment.where, "%s", places[place]);
+    }
+    vx_json_get_bool(o, "/augment", "enabled", &s->augment.enabled, ps);
+    vx_json_get_bool(o, "/augment", "mirror", &s->augment.mirror, ps);
+}
+
+static void parse_inference(const json_t *json, struct vx_job_spec *s,
+                            struct vx_json_problems *ps) {
+    const json_t *o = vx_json_get_object(json, "", "inference", ps);
+    if (!o) {
+        return;
+    }
+    vx_json_only_keys(o, "/inference", (const char *const[]){"mirroring", "step_size", NULL}, ps);
+    vx_json_get_bool(o, "/inference", "mirroring", &s->inference.mirroring, ps);
+    vx_json_get_real(o, "/inference", "step_size", 0.1, 1, &s->inference.step_size, ps);
+}
+
+int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_problems *ps) {
+    static const char *const precisions[] = {"auto", "fp32", "bf16", NULL};
+    size_t before = ps->n;
+    struct vx_job_spec s;
+    vx_spec_defaults(&s);
+    if (!json_is_object(json)) {
+        vx_json_problem(ps, "", "wrong_type", "a job must be a JSON object");
+        return VX_E_INVALID;
+    }
+    vx_json_only_keys(json, "",
+                      (const char *const[]){"type", "dataset", "configuration", "fold", "resources",
+                                            "priority", "results", "training", "plan", "loader",
+                                            "augment", "precision", "inference", NULL},
+                      ps);
+    parse_type(json, &s, ps);
+    parse_what(json, &s, ps);
+    parse_resources(json, &s, ps);
+    parse_results(json, &s, ps);
+    parse_training(json, &s, ps);
+    parse_plan(json, &s, ps);
+    parse_loader(json, &s, ps);
+    parse_augment(json, &s, ps);
+    int precision = one_of(json, "", "precision", precisions, ps);
+    if (precision >= 0) {
+        s.precision = (enum vx_spec_precision)precision;
+    }
+    parse_inference(json, &s, ps);
+    if (ps->n != before) {
+        return VX_E_INVALID;
+    }
+    *ret = s;
+    return VX_OK;
+}

@@ -1,0 +1,112 @@
+/* Defaults, canonical form and stored specs. */
+#include "spec/spec.h"
+
+#include "plan/splits.h"
+
+#include "base/err.h"
+#include "base/own.h"
+
+#include <stdio.h>
+#include <string.h>
+
+const char *vx_spec_type_word(enum vx_spec_type type) {
+    return type == VX_SPEC_PREPARE ? "prepare" : "train";
+}
+
+void vx_spec_defaults(struct vx_job_spec *spec) {
+    *spec = (struct vx_job_spec){.type = VX_SPEC_TRAIN,
+                                 .configuration = "3d_fullres",
+                                 .resources = {"auto", 1},
+                                 .results = {"voxeld", false},
+                                 .training = {.epochs = 1000,
+                                              .iterations_per_epoch = 250,
+                                              .val_iterations_per_epoch = 50,
+                                              .seed = 1,
+                                              .initial_lr = 1e-2,
+                                              .momentum = 0.99,
+                                              .weight_decay = 3e-5,
+                                              .oversample_foreground = 0.33,
+                                              .checkpoint_seconds = 60},
+                                 .loader = {VX_SPEC_AUTO, VX_SPEC_AUTO, VX_SPEC_AUTO, "auto"},
+                                 .augment = {"cpu", true, true},
+                                 .inference = {true, 0.5}};
+}
+
+static json_t *auto_or_int(int value) {
+    return value == VX_SPEC_AUTO ? json_string("auto") : json_integer(value);
+}
+
+static json_t *plan_to_json(const struct vx_plan_override *plan) {
+    json_t *json = json_object();
+    if (plan->batch_size > 0) {
+        json_object_set_new(json, "batch_size", json_integer(plan->batch_size));
+    }
+    if (plan->patch_size[0] > 0) {
+        json_object_set_new(
+            json, "patch_size",
+            json_pack("[i, i, i]", plan->patch_size[0], plan->patch_size[1], plan->patch_size[2]));
+    }
+    if (plan->n_features > 0) {
+        json_t *list = json_array();
+        for (int i = 0; i < plan->n_features; i++) {
+            json_array_append_new(list, json_integer(plan->features[i]));
+        }
+        json_object_set_new(json, "features_per_stage", list);
+    }
+    return json;
+}
+
+json_t *vx_spec_to_json(const struct vx_job_spec *s) {
+    static const char *const precisions[] = {"auto", "fp32", "bf16"};
+    json_t *fold = s->fold == VX_FOLD_ALL ? json_string("all") : json_integer(s->fold);
+    json_t *open = s->loader.keep_files_open == VX_SPEC_AUTO
+                       ? json_string("auto")
+                       : json_boolean(s->loader.keep_files_open);
+    json_t *training = json_pack(
+        "{s:i, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:f}", "epochs", s->training.epochs,
+        "iterations_per_epoch", s->training.iterations_per_epoch, "val_iterations_per_epoch",
+        s->training.val_iterations_per_epoch, "seed", (json_int_t)s->training.seed, "initial_lr",
+        s->training.initial_lr, "momentum", s->training.momentum, "weight_decay",
+        s->training.weight_decay, "oversample_foreground", s->training.oversample_foreground,
+        "checkpoint_seconds", s->training.checkpoint_seconds);
+    json_t *loader = json_pack("{s:o, s:o, s:o, s:s}", "workers", auto_or_int(s->loader.workers),
+                               "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch),
+                               "cache", s->loader.cache);
+    return json_pack("{s:i, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:{s:s, s:b}, s:o, s:o, s:o, "
+                     "s:{s:s, s:b, s:b}, s:s, "
+                     "s:{s:b, s:f}}",
+                     "spec_version", VX_SPEC_VERSION, "type", vx_spec_type_word(s->type), "dataset",
+                     s->dataset, "configuration", s->configuration, "fold", fold, "resources",
+                     "device", s->resources.device, "count", s->resources.count, "priority",
+                     s->priority, "results", "name", s->results.name, "replace", s->results.replace,
+                     "training", training, "plan", plan_to_json(&s->plan), "loader", loader,
+                     "augment", "where", s->augment.where, "enabled", s->augment.enabled, "mirror",
+                     s->augment.mirror, "precision", precisions[s->precision], "inference",
+                     "mirroring", s->inference.mirroring, "step_size", s->inference.step_size);
+}
+
+/* One step per version: migrations[v] turns a spec of version v into one of v + 1, in place. */
+typedef void (*migration)(json_t *spec);
+static const migration migrations[VX_SPEC_VERSION + 1] = {NULL};
+
+int vx_spec_from_stored(const json_t *json, struct vx_job_spec *ret, struct vx_err *err) {
+    int64_t version = json_integer_value(json_object_get(json, "spec_version"));
+    if (version < 1 || version > VX_SPEC_VERSION) {
+        return vx_fail(err, VX_E_UNSUPPORTED, "spec_version",
+                       "the stored job has spec_version %lld; this build reads 1 to %d",
+                       (long long)version, VX_SPEC_VERSION);
+    }
+    vx_auto_json json_t *spec = json_deep_copy(json);
+    if (!spec) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    }
+    for (int64_t v = version; v < VX_SPEC_VERSION; v++) {
+        migrations[v](spec);
+    }
+    json_object_del(spec, "spec_version");
+    struct vx_json_problems ps = {0};
+    int rc = vx_spec_parse(spec, ret, &ps);
+    return rc == VX_OK ? VX_OK
+                       : vx_fail(err, rc, "invalid_spec", "stored spec: %s %s", ps.list[0].pointer,
+                                 ps.list[0].text);
+}
