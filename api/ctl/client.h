@@ -1,0 +1,26 @@
+/* voxelctl's connection: HTTP through libcurl, over the Unix socket of a state folder or TCP with a
+ * token. */
+#ifndef VX_CTL_CLIENT_H
+#define VX_CTL_CLIENT_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+struct vx_ctl_client;
+
+/* url and token may be NULL, then $VOXELD_URL and $VOXELD_TOKEN; with state (or $VOXELD_STATE) the
+ * folder's socket "voxeld.sock" is used, and its file "token" where the address is TCP. NULL after
+ * an explanation on stderr. */
+struct vx_ctl_client *vx_ctl_open(const char *url, const char *token, const char *state);
+void vx_ctl_close(struct vx_ctl_client *c);
+
+/* One request; body NULL is a GET, "" a POST without a body. *ret is the reply's JSON (new
+ * reference; NULL if it is none). The HTTP status, or -1 after an explanation on stderr. */
+int vx_ctl_request(struct vx_ctl_client *c, const char *path, const char *body, json_t **ret);
+/* The text of a file, "-" for stdin. NULL after an explanation. Caller frees. */
+char *vx_ctl_read(const char *path);
+/* Prints a problem document on stderr. */
+void vx_ctl_complain(int status, const json_t *problem);
+
+#endif
