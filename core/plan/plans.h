@@ -52,7 +52,7 @@ struct vx_plan_config {
 struct vx_plans {
     char dataset_name[128];
     char plans_name[64];          /* "nnUNetPlans" */
-    char image_reader_writer[64]; /* "SimpleITKIO" */
+    char image_reader_writer[64]; /* "SimpleITKIO" for .nii.gz, "NibabelIO" for .nii */
     int transpose_forward[3], transpose_backward[3];
     double original_median_spacing[3]; /* after transpose_forward, mm */
     int original_median_shape[3];      /* after transpose_forward, voxels */

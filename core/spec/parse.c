@@ -64,7 +64,7 @@ static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json
         vx_json_problem(ps, "/type", "not_supported", "jobs of type %s are not supported yet",
                         types[type]);
     } else if (type >= 0) {
-        s->type = type == 0 ? VX_SPEC_TRAIN : VX_SPEC_PREPARE;
+        s->type = type == 0 ? VX_JOB_TRAIN : VX_JOB_PREPARE;
     } else if (!json_object_get(json, "type")) {
         vx_json_problem(ps, "/type", "missing", "is required: train or prepare");
     }

@@ -9,12 +9,12 @@
 #include <stdio.h>
 #include <string.h>
 
-const char *vx_spec_type_word(enum vx_spec_type type) {
-    return type == VX_SPEC_PREPARE ? "prepare" : "train";
+const char *vx_job_type_word(enum vx_job_type type) {
+    return type == VX_JOB_PREPARE ? "prepare" : "train";
 }
 
 void vx_spec_defaults(struct vx_job_spec *spec) {
-    *spec = (struct vx_job_spec){.type = VX_SPEC_TRAIN,
+    *spec = (struct vx_job_spec){.type = VX_JOB_TRAIN,
                                  .configuration = "3d_fullres",
                                  .resources = {"auto", 1},
                                  .results = {"voxeld", false},
@@ -75,7 +75,7 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
     return json_pack("{s:i, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:{s:s, s:b}, s:o, s:o, s:o, "
                      "s:{s:s, s:b, s:b}, s:s, "
                      "s:{s:b, s:f}}",
-                     "spec_version", VX_SPEC_VERSION, "type", vx_spec_type_word(s->type), "dataset",
+                     "spec_version", VX_SPEC_VERSION, "type", vx_job_type_word(s->type), "dataset",
                      s->dataset, "configuration", s->configuration, "fold", fold, "resources",
                      "device", s->resources.device, "count", s->resources.count, "priority",
                      s->priority, "results", "name", s->results.name, "replace", s->results.replace,
