@@ -3,7 +3,7 @@
 #define VX_DAEMON_APP_H
 
 #include "daemon/config.h"
-#include "daemon/state.h"
+#include "daemon/home.h"
 
 #include <uv.h>
 
@@ -14,7 +14,7 @@ struct vx_api_hooks;
 
 struct vx_app {
     struct vx_config config;
-    struct vx_state state;
+    struct vx_home home;
     uv_loop_t loop;
     uv_signal_t sigterm, sigint;
     uv_timer_t tick;    /* duties of once a second */

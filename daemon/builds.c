@@ -152,11 +152,14 @@ static int start_build(struct vx_dispatch *d, struct task *t, struct vx_err *err
     }
     b->d = d;
     snprintf(b->key, sizeof b->key, "%s", t->s.key);
-    char processes[16], what[96], verb[] = "prepare", brief[] = "--brief", n[] = "--processes";
+    char processes[16], what[96], verb[] = "prepare", raw[] = "--raw", out[] = "--out", plans[] = "--plans",
+        configuration[] = "--configuration", n[] = "--processes";
     int64_t wanted = d->o.config->prepare_processes;
     snprintf(processes, sizeof processes, "%lld", (long long)(wanted ? wanted : vx_schedulable_cores()));
     snprintf(what, sizeof what, "preparation %.12s", t->s.key);
-    char *args[] = {verb, brief, t->resolved.brief_path, n, processes, NULL};
+    char *args[] = {verb,      raw,          t->raw_dir,    out,          t->resolved.dataset_dir,
+                    plans,     t->resolved.plans_path, configuration, t->resolved.configuration,
+                    n,         processes,    NULL};
     struct vx_child_events events = {on_line, on_ended, b};
     int rc = vx_children_spawn(d->o.children, what, args, &events, &b->child, err);
     if (rc != VX_OK) {

@@ -58,7 +58,7 @@ void dispatch_drop(struct vx_dispatch *d, struct task *t) {
     vx_resolved_release(&t->resolved);
     free(t->spec);
     free(t->raw_dir);
-    free(t->fingerprint);
+    free(t->plans);
     free(t);
     check_drained(d);
 }
@@ -139,7 +139,7 @@ static void plan_work(uv_work_t *work) {
         t->rc = vx_fail(&t->err, VX_E_NOMEM, NULL, "planning");
         return;
     }
-    struct vx_resolve_input in = {t->s.id, t->spec, job_dir, t->raw_dir, t->fingerprint, t->d->o.config};
+    struct vx_resolve_input in = {t->s.id, t->spec, job_dir, t->raw_dir, t->plans, t->d->o.config};
     t->rc = vx_resolve(&in, &t->resolved, &t->err);
 }
 
@@ -191,7 +191,7 @@ static bool take_up(struct vx_dispatch *d, const struct vx_job *job) {
         t->s = (struct vx_sched_task){.id = job->id, .priority = job->priority, .stage = VX_TASK_PLANNING};
         t->spec = strdup(job->spec);
         t->raw_dir = strdup(set.path);
-        t->fingerprint = set.fingerprint ? strdup(set.fingerprint) : NULL;
+        t->plans = set.plans ? strdup(set.plans) : NULL;
         d->tasks[d->n_tasks++] = t;
         dispatch_change(d, job->id, VX_JOB_PREPARING, "planning", NULL, NULL, start_planning);
     } else if (rc != VX_OK) {

@@ -24,7 +24,7 @@
 
 static bool wants_replace(const char *spec) {
     vx_auto_json json_t *o = json_loads(spec, 0, NULL);
-    return json_is_true(json_object_get(o, "replace"));
+    return json_is_true(json_object_get(json_object_get(o, "results"), "replace"));
 }
 
 /* A device that this host does not have is refused at once instead of waiting for ever. */

@@ -15,15 +15,18 @@ struct vx_resolve_input {
     const char *spec;        /* canonical JSON of core/spec */
     const char *job_dir;     /* made where missing; plans.json, dataset.json and session.json are written there */
     const char *raw_dir;     /* the raw data set */
-    const char *fingerprint; /* JSON as verify made it */
+    const char *plans;       /* JSON as verify made it */
     const struct vx_config *config;
 };
 
 struct vx_resolved {
     char key[65];
-    char *store_dir;  /* the prepared store; owned */
-    char *brief_path; /* STATE/jobs/ID/session.json; owned */
-    bool complete;    /* the prepared data is all there */
+    char configuration[128];
+    char *dataset_dir; /* in the preprocessed root; owned, like all pointers here */
+    char *store_dir;   /* the prepared store */
+    char *plans_path;  /* STATE/jobs/ID/plans.json */
+    char *brief_path;  /* STATE/jobs/ID/session.json */
+    bool complete;     /* the prepared data is all there */
     bool prepare_only; /* a job of type prepare: done when the data is complete */
 };
 

@@ -167,7 +167,7 @@ static int start_api(struct vx_app *app, struct vx_err *err) {
                                 .host = app->config.host,
                                 .port = app->config.port,
                                 .unix_path = app->config.unix_path,
-                                .token = app->state.token,
+                                .token = app->home.token,
                                 .version = VX_VERSION,
                                 .commit = VX_COMMIT};
     vx_app_hooks(app, &api.hooks);
@@ -191,7 +191,7 @@ static int announce(struct vx_app *app, struct vx_err *err) {
     }
     app->ready = true;
     printf("voxeld ready http://%s%s%s:%d/?token=%s\n", v6 ? "[" : "", app->config.host, v6 ? "]" : "", port,
-           app->state.token);
+           app->home.token);
     fflush(stdout);
     vx_notify_ready("waiting for jobs");
     vx_log_notice("serve", "ready port=%d state=\"%s\" data=\"%s\"", port, app->config.state, app->config.data);
@@ -211,7 +211,7 @@ static int build(struct vx_app *app, struct vx_err *err) {
     if (!app->config.memory_limit && vx_memory_read(&memory)) {
         app->config.memory_limit = (int64_t)(memory.total_bytes / 2);
     }
-    int rc = vx_state_open(app->config.state, &app->state, err);
+    int rc = vx_home_open(app->config.state, &app->home, err);
     if (rc == VX_OK) {
         rc = make_folders(app, err);
     }
@@ -242,7 +242,7 @@ static void release(struct vx_app *app) {
     vx_datasets_free(app->datasets);
     vx_children_free(app->children);
     vx_post_free(app->post);
-    vx_state_close(&app->state);
+    vx_home_close(&app->home);
     free(app->db_path);
     free(app->jobs_dir);
     vx_config_release(&app->config);
@@ -253,7 +253,7 @@ static const char *env(const char *name) {
 }
 
 int vx_role_serve(int argc, char **argv) {
-    struct vx_app app = {.state = {.lock_fd = -1}};
+    struct vx_app app = {.home = {.lock_fd = -1}};
     struct vx_err err = {0};
     int rc = vx_config_load(argc, argv, env, &app.config, &err);
     if (rc == VX_OK && app.config.help) {

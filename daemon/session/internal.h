@@ -39,6 +39,7 @@ struct session {
     bool result_seen;
     json_t *result;
     struct vx_err step_error; /* from the step's {"error": ...} line */
+    bool step_error_retry;
 
     struct pool_entry pool[VX_WORKERS_MAX];
     uint32_t pool_size;       /* entries in use: 0 .. pool_size - 1 */

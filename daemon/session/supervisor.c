@@ -96,6 +96,7 @@ static void take_error(struct session *s, const json_t *error) {
     const char *code = "", *message = "", *where = "";
     json_unpack((json_t *)error, "{s?s, s?s, s?s}", "code", &code, "message", &message, "where", &where);
     vx_fail(&s->step_error, VX_E_INVALID, code, "%s", message);
+    s->step_error_retry = json_is_true(json_object_get(error, "retry"));
     vx_err_at(&s->step_error, "%s", where);
 }
 
@@ -159,9 +160,9 @@ static void on_crash(struct session *s, const struct vx_proc_end *end) {
     s->restarts++;
 }
 
-/* Errors that another try could not avoid end the job at once; the device's are worth a new process. */
+/* Errors that another process could not avoid end the job at once (roles/say.c says which are worth a try). */
 static bool final_error(const struct session *s, const struct vx_proc_end *end) {
-    return end->exit_status == 1 && s->step_error.code && strcmp(s->step_error.reason, "device_error") != 0;
+    return end->exit_status == 1 && s->step_error.code && !s->step_error_retry;
 }
 
 static void on_step_end(struct session *s, const struct vx_proc_end *end) {

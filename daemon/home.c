@@ -1,6 +1,6 @@
 /* State folder: lock and token. The lock is a flock on DIR/lock, so the kernel drops it however the owner ends; the
  * pid inside is only for the message. */
-#include "daemon/state.h"
+#include "daemon/home.h"
 
 #include "base/err.h"
 #include "base/io.h"
@@ -89,12 +89,12 @@ static int read_token(const char *dir, char ret[VX_TOKEN_SIZE], struct vx_err *e
     return VX_OK;
 }
 
-int vx_state_open(const char *dir, struct vx_state *ret, struct vx_err *err) {
+int vx_home_open(const char *dir, struct vx_home *ret, struct vx_err *err) {
     vx_auto_free char *jobs = vx_strf("%s/jobs", dir);
     if (!jobs) {
         return vx_fail(err, VX_E_NOMEM, NULL, "%s", dir);
     }
-    struct vx_state s = {.lock_fd = -1};
+    struct vx_home s = {.lock_fd = -1};
     int rc = vx_mkdirs(dir, 0700, err);
     if (rc == VX_OK) {
         rc = take_lock(dir, &s.lock_fd, err);
@@ -106,14 +106,14 @@ int vx_state_open(const char *dir, struct vx_state *ret, struct vx_err *err) {
         rc = read_token(dir, s.token, err);
     }
     if (rc != VX_OK) {
-        vx_state_close(&s);
+        vx_home_close(&s);
         return rc;
     }
     *ret = s;
     return VX_OK;
 }
 
-void vx_state_close(struct vx_state *s) {
+void vx_home_close(struct vx_home *s) {
     if (s->lock_fd >= 0) {
         close(s->lock_fd);
     }

@@ -1,20 +1,20 @@
 /* The state folder of a daemon: made at first start, locked while a daemon owns it, and home of the access token.
  * Thread: main thread at start and end. */
-#ifndef VX_DAEMON_STATE_H
-#define VX_DAEMON_STATE_H
+#ifndef VX_DAEMON_HOME_H
+#define VX_DAEMON_HOME_H
 
 struct vx_err;
 
 #define VX_TOKEN_SIZE 65 /* 64 hex digits and the NUL */
 
-struct vx_state {
+struct vx_home {
     int lock_fd; /* holds the flock; -1 while not open */
     char token[VX_TOKEN_SIZE];
 };
 
 /* Makes DIR (0700) with its jobs folder, takes the lock, and reads or makes DIR/token (0600). A second daemon gets
  * VX_E_BUSY with reason "state_locked" and the owner's pid in the text. */
-int vx_state_open(const char *dir, struct vx_state *ret, struct vx_err *err);
-void vx_state_close(struct vx_state *s);
+int vx_home_open(const char *dir, struct vx_home *ret, struct vx_err *err);
+void vx_home_close(struct vx_home *s);
 
 #endif

@@ -1,0 +1,76 @@
+/* voxeld augment --brief FILE --worker N: one worker of a session's pool (internal). */
+#include "base/err.h"
+#include "base/own.h"
+#include "daemon/roles/say.h"
+#include "daemon/session/brief.h"
+#include "daemon/session/proc.h"
+#include "daemon/verbs.h"
+#include "loader/recipe.h"
+#include "loader/worker.h"
+#include "session/control.h"
+#include "session/ring.h"
+#include "session/timeline.h"
+
+#include <getopt.h>
+#include <stdio.h>
+
+struct memory {
+    struct vx_control control;
+    struct vx_timeline timeline;
+    struct vx_ring ring;
+};
+
+static int map_memory(struct memory *m, struct vx_err *err) {
+    m->control.shm = m->timeline.shm = m->ring.shm = (struct vx_shm)VX_SHM_INIT;
+    int rc = vx_control_map(VX_FD_CONTROL, &m->control, err);
+    if (rc == VX_OK) {
+        rc = vx_timeline_map(VX_FD_TIMELINE, true, &m->timeline, err);
+    }
+    return rc == VX_OK ? vx_ring_map(VX_FD_RING, &m->ring, err) : rc;
+}
+
+static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
+    struct memory m;
+    struct vx_recipe *recipe = NULL;
+    uint32_t case_index = 0;
+    int rc = map_memory(&m, err);
+    if (rc == VX_OK) {
+        rc = vx_recipe_from_json(b->recipe, &recipe, err);
+    }
+    if (rc == VX_OK) {
+        struct vx_worker_config config = {id, &m.control, &m.timeline, &m.ring, recipe, b->cache_dir, 0};
+        rc = vx_worker_run(&config, &case_index, err);
+    }
+    vx_recipe_free(recipe);
+    vx_ring_close(&m.ring);
+    vx_timeline_close(&m.timeline);
+    vx_control_close(&m.control);
+    return rc;
+}
+
+int vx_role_augment(int argc, char **argv) {
+    static const struct option options[] = {{"brief", required_argument, NULL, 'b'},
+                                            {"worker", required_argument, NULL, 'w'},
+                                            {NULL, 0, NULL, 0}};
+    const char *path = NULL;
+    int worker = -1, opt;
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (opt == 'b') {
+            path = optarg;
+        } else if (opt == 'w') {
+            worker = atoi(optarg);
+        }
+    }
+    if (!path || worker < 0 || worker >= VX_WORKERS_MAX) {
+        fputs("voxeld augment is started by a session: --brief FILE --worker N\n", stderr);
+        return 2;
+    }
+    struct vx_err err = {0};
+    struct vx_brief *b = NULL;
+    int rc = vx_brief_read(path, &b, &err);
+    if (rc == VX_OK) {
+        rc = work(b, (uint16_t)worker, &err);
+    }
+    vx_brief_free(b);
+    return rc == VX_OK ? 0 : vx_say_error("augment", &err);
+}

@@ -1,0 +1,37 @@
+/* Inside daemon/roles/step*.c: one training process. Thread: its main thread. */
+#ifndef VX_DAEMON_ROLES_STEP_H
+#define VX_DAEMON_ROLES_STEP_H
+
+#include "session/control.h"
+#include "session/ring.h"
+#include "session/timeline.h"
+
+#include <stdatomic.h>
+
+struct vx_brief;
+struct vx_device;
+struct vx_err;
+struct vx_oplist;
+struct vx_plan_config;
+struct vx_plans;
+struct vx_train;
+
+struct step {
+    struct vx_brief *brief;
+    struct vx_control control;
+    struct vx_timeline timeline;
+    struct vx_ring ring;
+    struct vx_device *device;
+    struct vx_plans *plans;
+    const struct vx_plan_config *config; /* inside plans */
+    struct vx_oplist *net;
+    int precision; /* enum vx_precision */
+    struct vx_train *train;
+};
+
+extern atomic_bool vx_step_stop; /* set by SIGTERM */
+
+/* step_validate.c: the held-out cases through the trained network; says the result. VX_E_CANCELLED where stopped. */
+int vx_step_validate(struct step *s, struct vx_err *err);
+
+#endif
