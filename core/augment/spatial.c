@@ -29,11 +29,11 @@ VX_CLONES
 static void place_row3(struct row *r, const float start[3], const float step[3]) {
     const float z0 = start[0], y0 = start[1], x0 = start[2];
     const float dz = step[0], dy = step[1], dx = step[2];
-    const int32_t nz = r->size[0], ny = r->size[1], nx = r->size[2];
+    const int32_t n = r->n, nz = r->size[0], ny = r->size[1], nx = r->size[2];
     const int32_t sy = r->dim[2], sz = r->dim[1] * r->dim[2];
     int32_t *restrict at = r->at, *restrict inside = r->inside;
     float *restrict fz = r->f[0], *restrict fy = r->f[1], *restrict fx = r->f[2];
-    for (int32_t w = 0; w < r->n; w++) {
+    for (int32_t w = 0; w < n; w++) {
         float z = z0 + dz * (float)w, y = y0 + dy * (float)w, x = x0 + dx * (float)w;
         inside[w] = (z >= 1.0f) & (z <= (float)nz) & (y >= 1.0f) & (y <= (float)ny) & (x >= 1.0f) &
                     (x <= (float)nx);
@@ -54,11 +54,11 @@ static void place_row3(struct row *r, const float start[3], const float step[3])
 VX_CLONES
 static void place_row2(struct row *r, const float start[3], const float step[3]) {
     const float y0 = start[1], x0 = start[2], dy = step[1], dx = step[2];
-    const int32_t ny = r->size[1], nx = r->size[2], sy = r->dim[2];
+    const int32_t n = r->n, ny = r->size[1], nx = r->size[2], sy = r->dim[2];
     const int32_t base = r->z * r->dim[1] * r->dim[2];
     int32_t *restrict at = r->at, *restrict inside = r->inside;
     float *restrict fy = r->f[1], *restrict fx = r->f[2];
-    for (int32_t w = 0; w < r->n; w++) {
+    for (int32_t w = 0; w < n; w++) {
         float y = y0 + dy * (float)w, x = x0 + dx * (float)w;
         inside[w] = (y >= 1.0f) & (y <= (float)ny) & (x >= 1.0f) & (x <= (float)nx);
         y = clampf(y, 0.0f, (float)(ny + 1));
@@ -77,9 +77,9 @@ static void sample_row3(const struct row *r, const float *restrict src, float *r
     const size_t sy = (size_t)r->dim[2], sz = (size_t)r->dim[1] * sy;
     const float *restrict p00 = src, *restrict p01 = src + sy;
     const float *restrict p10 = src + sz, *restrict p11 = src + sz + sy;
-    const int32_t *restrict at = r->at;
+    const int32_t *restrict at = r->at, n = r->n;
     const float *restrict fz = r->f[0], *restrict fy = r->f[1], *restrict fx = r->f[2];
-    for (int32_t w = 0; w < r->n; w++) {
+    for (int32_t w = 0; w < n; w++) {
         int32_t i = at[w];
         float a = vx_lerp(p00[i], p00[i + 1], fx[w]), b = vx_lerp(p01[i], p01[i + 1], fx[w]);
         float c = vx_lerp(p10[i], p10[i + 1], fx[w]), d = vx_lerp(p11[i], p11[i + 1], fx[w]);
@@ -90,9 +90,9 @@ static void sample_row3(const struct row *r, const float *restrict src, float *r
 VX_CLONES
 static void sample_row2(const struct row *r, const float *restrict src, float *restrict out) {
     const float *restrict p0 = src, *restrict p1 = src + r->dim[2];
-    const int32_t *restrict at = r->at;
+    const int32_t *restrict at = r->at, n = r->n;
     const float *restrict fy = r->f[1], *restrict fx = r->f[2];
-    for (int32_t w = 0; w < r->n; w++) {
+    for (int32_t w = 0; w < n; w++) {
         int32_t i = at[w];
         out[w] = vx_lerp(vx_lerp(p0[i], p0[i + 1], fx[w]), vx_lerp(p1[i], p1[i + 1], fx[w]), fy[w]);
     }
@@ -127,7 +127,8 @@ static int16_t vote(const struct row *r, const int16_t *src, int32_t i, const fl
 
 static void label_row(const struct row *r, const int16_t *src, int16_t *out) {
     const size_t sy = (size_t)r->dim[2], sz = r->axes == 3 ? (size_t)r->dim[1] * sy : 0;
-    for (int32_t w = 0; w < r->n; w++) {
+    const int32_t n = r->n;
+    for (int32_t w = 0; w < n; w++) {
         if (!r->inside[w]) {
             out[w] = -1;
             continue;

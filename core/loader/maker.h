@@ -1,0 +1,47 @@
+/* Makes one sample into caller's arrays: case, place, draws, partial read, augmentation. The heart
+ * of a worker, also used alone (tests, benchmarks). A pure function of (recipe, stream, k, j) and
+ * the store. Thread: one per maker. */
+#ifndef VX_LOADER_MAKER_H
+#define VX_LOADER_MAKER_H
+
+#include "loader/recipe.h"
+#include "loader/sampler.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct vx_cache;
+struct vx_maker;
+
+struct vx_made {
+    uint32_t case_index;
+    struct vx_place place;
+    bool forced, spatial;
+};
+
+/* What happened since the maker was created; only grows. */
+struct vx_maker_times {
+    uint64_t read_ns; /* opening and reading files */
+    uint64_t decompress_ns;
+    uint64_t augment_ns[16]; /* augment/policy.h, enum vx_transform */
+    uint64_t bytes_read, opens;
+};
+
+/* recipe and cache are borrowed. Allocates all buffers; memory is touched only as far as samples
+ * need it. */
+int vx_maker_create(const struct vx_recipe *recipe, struct vx_cache *cache, struct vx_maker **ret,
+                    struct vx_err *err);
+/* NULL is fine. Returns NULL. */
+struct vx_maker *vx_maker_free(struct vx_maker *m);
+
+/* image [C][patch], label [patch] (>= 0). *ret_case is set as soon as the case is known, also when
+ * reading it fails. on_read_done (NULL allowed) is called between reading and augmenting. */
+int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, float *image,
+                  int16_t *label, uint32_t *ret_case, struct vx_made *ret,
+                  void (*on_read_done)(void *), void *ctx, struct vx_err *err);
+void vx_maker_times(const struct vx_maker *m, struct vx_maker_times *ret);
+/* Private memory in bytes that a maker of this recipe may touch. */
+size_t vx_maker_bytes(const struct vx_recipe *recipe);
+
+#endif

@@ -1,0 +1,215 @@
+#include "loader/worker.h"
+
+#include "augment/policy.h"
+#include "base/clock.h"
+#include "base/err.h"
+#include "cache/cache.h"
+#include "loader/maker.h"
+#include "loader/recipe.h"
+#include "session/control.h"
+#include "session/ring.h"
+#include "session/timeline.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+/* Sleepers show a sign of life this often. */
+#define HEARTBEAT_NS 1000000000ull
+
+struct worker {
+    const struct vx_worker_config *config;
+    struct vx_cache *cache; /* owned */
+    struct vx_maker *maker; /* owned */
+    struct vx_worker_record record;
+    struct vx_knobs knobs;
+    uint32_t seen;     /* control's count of changes */
+    uint64_t usage_ns; /* when memory and CPU time were last looked up */
+};
+
+static void show(struct worker *w, enum vx_worker_state state) {
+    w->record.state = state;
+    vx_timeline_set_worker(w->config->timeline, w->config->id, &w->record);
+}
+
+/* RssAnon from /proc/self/status, in bytes; 0 where it cannot be read. */
+static uint64_t rss_anon(void) {
+    char line[256];
+    unsigned long long kib = 0;
+    FILE *f = fopen("/proc/self/status", "re");
+    while (f && fgets(line, sizeof line, f)) {
+        if (sscanf(line, "RssAnon: %llu kB", &kib) == 1) {
+            break;
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return kib * 1024;
+}
+
+/* Counters of the record; memory, which costs a file to read, only once a second. */
+static void account(struct worker *w) {
+    struct vx_maker_times t;
+    struct rusage u;
+    vx_maker_times(w->maker, &t);
+    w->record.read_ns = t.read_ns;
+    w->record.decompress_ns = t.decompress_ns;
+    w->record.bytes_read = t.bytes_read;
+    w->record.opens = t.opens;
+    _Static_assert(sizeof w->record.augment_ns == sizeof t.augment_ns, "same transforms");
+    memcpy(w->record.augment_ns, t.augment_ns, sizeof t.augment_ns);
+    getrusage(RUSAGE_SELF, &u);
+    w->record.minor_faults = (uint64_t)u.ru_minflt;
+    w->record.major_faults = (uint64_t)u.ru_majflt;
+    w->record.cpu_ns = (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * 1000000000u +
+                       (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000u;
+    uint64_t now = vx_now_ns();
+    if (now - w->usage_ns > HEARTBEAT_NS) {
+        w->usage_ns = now;
+        w->record.rss_anon = rss_anon();
+    }
+}
+
+/* Follows the supervisor's knobs where they changed. */
+static void follow_knobs(struct worker *w, bool first) {
+    uint32_t changed = vx_control_changed(w->config->control);
+    if (!first && changed == w->seen) {
+        return;
+    }
+    w->seen = changed;
+    struct vx_knobs k;
+    if (!vx_control_knobs(w->config->control, &k)) {
+        return; /* the supervisor is writing or dead; the old ones stay good */
+    }
+    int keep = w->config->max_open_files ? w->config->max_open_files : 256;
+    vx_cache_keep_open(w->cache, k.keep_files_open ? keep : 0);
+    if (first ? k.nice != 0 : k.nice != w->knobs.nice) {
+        /* without the right to lower it again this fails, and the old value stays */
+        setpriority(PRIO_PROCESS, 0, k.nice);
+    }
+    w->knobs = k;
+}
+
+static void read_done(void *ctx) {
+    show(ctx, VX_WORKER_AUGMENTING);
+}
+
+/* Fills the claimed slot of q and hands it over. */
+static int fill(struct worker *w, uint64_t q, uint32_t *ret_case, struct vx_err *err) {
+    struct vx_ring *ring = w->config->ring;
+    struct vx_sample_ref ref = vx_sample_at(&ring->desc.schedule, q);
+    struct vx_maker_times before, after;
+    struct vx_made made;
+    w->record.q = q;
+    show(w, VX_WORKER_READING);
+    vx_maker_times(w->maker, &before);
+    int rc = vx_maker_make(w->maker, ref.stream, ref.k, ref.j, vx_ring_image(ring, q),
+                           vx_ring_label(ring, q), ret_case, &made, read_done, w, err);
+    w->record.case_index = *ret_case;
+    if (rc != VX_OK) {
+        return rc;
+    }
+    vx_maker_times(w->maker, &after);
+    struct vx_slot head = {.q = q,
+                           .k = ref.k,
+                           .stream = ref.stream,
+                           .j = ref.j,
+                           .epoch = ref.epoch,
+                           .case_index = made.case_index,
+                           .forced_class = made.place.forced_class,
+                           .worker = w->config->id,
+                           .read_ns = after.read_ns + after.decompress_ns - before.read_ns -
+                                      before.decompress_ns};
+    memcpy(head.lo, made.place.lo, sizeof head.lo);
+    head.flags = (made.forced ? VX_SLOT_FORCED : 0u) | (made.spatial ? VX_SLOT_SPATIAL : 0u);
+    for (int t = 0; t < VX_T_COUNT; t++) {
+        head.augment_ns += after.augment_ns[t] - before.augment_ns[t];
+    }
+    *vx_ring_slot(ring, q) = head;
+    vx_ring_publish(ring, w->config->id, q);
+    w->record.samples++;
+    return VX_OK;
+}
+
+static bool told_to_leave(const struct worker *w) {
+    return vx_control_gate(w->config->control) == VX_GATE_STOPPED ||
+           vx_control_worker(w->config->control, w->config->id, NULL) == VX_WANT_LEAVE;
+}
+
+static int work(struct worker *w, uint32_t *ret_case, struct vx_err *err) {
+    struct vx_ring *ring = w->config->ring;
+    while (!told_to_leave(w)) {
+        uint64_t q;
+        follow_knobs(w, false);
+        uint32_t mark = vx_ring_work_mark(ring);
+        int rc = vx_ring_claim(ring, w->config->id, w->knobs.window, &q);
+        if (rc == VX_E_CANCELLED) {
+            break;
+        }
+        if (rc == VX_OK) {
+            rc = fill(w, q, ret_case, err);
+            if (rc != VX_OK) {
+                vx_ring_unclaim(ring, w->config->id, q);
+                return rc;
+            }
+            account(w);
+            continue;
+        }
+        /* a kick between this look and the sleep moves the mark, so a request to leave is never
+         * slept over */
+        if (told_to_leave(w)) {
+            break;
+        }
+        uint64_t start = vx_now_ns();
+        account(w);
+        show(w, VX_WORKER_WAITING);
+        vx_ring_wait_work(ring, mark, HEARTBEAT_NS);
+        w->record.wait_ns += vx_now_ns() - start;
+    }
+    return VX_OK;
+}
+
+static int check_ring(const struct vx_worker_config *c, struct vx_err *err) {
+    const struct vx_recipe_view *r = vx_recipe_view(c->recipe);
+    const struct vx_ring_desc *d = &c->ring->desc;
+    bool fits = d->channels == r->policy->channels && d->schedule.batch == r->batch;
+    for (int i = 0; i < 3; i++) {
+        fits = fits && d->size[i] == (uint32_t)r->policy->patch[i];
+    }
+    if (!fits || c->id >= VX_WORKERS_MAX || (d->schedule.val_iterations && !r->n_val)) {
+        return vx_fail(err, VX_E_INVALID, "ring_mismatch",
+                       "the ring's shapes or schedule are not those of the recipe");
+    }
+    return VX_OK;
+}
+
+int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, struct vx_err *err) {
+    struct worker w = {.config = config};
+    uint32_t case_index = UINT32_MAX;
+    int rc = check_ring(config, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
+    w.record.pid = getpid();
+    show(&w, VX_WORKER_STARTING);
+    rc = vx_cache_open(config->cache_dir, &w.cache, err);
+    if (rc == VX_OK) {
+        rc = vx_maker_create(config->recipe, w.cache, &w.maker, err);
+    }
+    if (rc == VX_OK) {
+        follow_knobs(&w, true);
+        rc = work(&w, &case_index, err);
+        account(&w);
+    }
+    show(&w, rc == VX_OK ? VX_WORKER_LEFT : VX_WORKER_FAILED);
+    vx_maker_free(w.maker);
+    vx_cache_free(w.cache);
+    /* a wake-up meant for work may have ended here: pass it on */
+    vx_ring_kick(config->ring);
+    if (ret_case) {
+        *ret_case = case_index;
+    }
+    return rc;
+}
