@@ -1,10 +1,10 @@
-/* The fingerprint, extracted: one case at a time, merged by an accumulator (nnU-Net v2,
- * DatasetFingerprintExtractor).
+/* The fingerprint of single cases and of their data set (nnU-Net v2, fingerprint extraction).
  *
- * nnU-Net draws K = floor(1e8 / cases) foreground intensities per case and channel with replacement
- * from RandomState(1234) and takes statistics over all draws. The draws are reproduced here, but as
- * a count per distinct value, so the statistics are those of the same sample without holding it.
- * Thread: vx_extract_case any; the accumulator one at a time. */
+ * Foreground intensities: per case and channel K = floor(1e8 / cases) draws with replacement from
+ * the voxels with a label above 0 inside the crop, by numpy's RandomState(1234), so that every case
+ * has the same weight. What is kept of a case is its distinct drawn values and how often each was
+ * drawn: a case is looked at once, in any process, and the merged statistics are those of all draws
+ * together. Thread: any; one case each. */
 #ifndef VX_PREPARE_EXTRACT_H
 #define VX_PREPARE_EXTRACT_H
 
@@ -13,36 +13,44 @@
 
 struct vx_err;
 struct vx_fingerprint;
-struct vx_rawcase;
+struct vx_labelmap;
+struct vx_volume;
 
-struct vx_drawn { /* of one channel: distinct values, ascending, with the number of draws of each */
+/* Draws of one channel: values ascending; cumulative[i] draws were <= values[i]. n = 0 where the
+ * case has no foreground. */
+struct vx_draws {
     size_t n;
-    float *values; /* owned */
-    uint32_t *counts;
+    float *values;        /* owned */
+    uint32_t *cumulative; /* owned */
 };
 
 struct vx_case_print {
-    double spacing[3]; /* z, y, x in mm */
-    int shape[3];      /* after the nonzero crop */
-    double relative_size;
+    double spacing[3];     /* z, y, x as in the file */
+    int64_t shape[3];      /* in the file */
+    int64_t shape_crop[3]; /* after cropping to nonzero */
+    double relative_size;  /* voxels after / before cropping */
+    int64_t n_foreground;  /* voxels with a label above 0 (the ignore label counts) */
     int n_channels;
-    struct vx_drawn *channels; /* owned; empty where the case has no foreground */
+    struct vx_draws *draws; /* owned; [n_channels] */
 };
 
-/* Draws per case for a data set of n_cases. */
-uint32_t vx_extract_draws(int n_cases);
-int vx_extract_case(const struct vx_rawcase *raw, uint32_t draws, struct vx_case_print *ret,
-                    struct vx_err *err);
-void vx_case_print_release(struct vx_case_print *print);
+/* K for a data set of n_cases. */
+uint32_t vx_extract_draws_per_case(size_t n_cases);
+/* image and labels as read, of equal shape and finite; K from vx_extract_draws_per_case. */
+int vx_extract_case(const struct vx_volume *image, const struct vx_labelmap *labels, uint32_t k,
+                    struct vx_case_print *ret, struct vx_err *err);
+void vx_case_print_release(struct vx_case_print *p);
 
-struct vx_extract;
-int vx_extract_create(int n_cases, int n_channels, struct vx_extract **ret, struct vx_err *err);
-/* index: the case's place in the list (sorted by name). Takes nothing over. */
-int vx_extract_add(struct vx_extract *x, int index, const struct vx_case_print *print,
-                   struct vx_err *err);
-/* Statistics over all added cases; every index must have been added. *ret is released by the
- * caller. VX_E_INVALID "no_foreground" where no case has any. */
-int vx_extract_finish(struct vx_extract *x, struct vx_fingerprint *ret, struct vx_err *err);
-struct vx_extract *vx_extract_free(struct vx_extract *x);
+/* Durable file of a print, to hand it from a child process to its parent or to a later run; loading
+ * checks length and content (VX_E_CORRUPT). Same machine only. */
+int vx_case_print_save(const char *path, const struct vx_case_print *p, struct vx_err *err);
+int vx_case_print_load(const char *path, struct vx_case_print *ret, struct vx_err *err);
+
+/* Cases in the order of their names. VX_E_INVALID "no_foreground" where no case has any,
+ * "channel_mismatch" where they differ in channels. */
+int vx_extract_merge(const struct vx_case_print *const *prints, size_t n,
+                     struct vx_fingerprint *ret, struct vx_err *err);
+
+#define vx_auto_case_print __attribute__((cleanup(vx_case_print_release)))
 
 #endif
