@@ -38,7 +38,7 @@ struct vx_cache_member {
 /* Makes DATASET_DIR/voxeld/KEY and locks it for building until close (or death). dataset_dir: the
  * data set's folder in the preprocessed root. key_hex and key_text: from vx_cache_key. Where
  * another process builds: VX_E_BUSY with its pid in the text. Temporary folders of dead builds are
- * removed. */
+ * removed. Children that are forked without exec share the lock until they end. */
 int vx_cache_build_open(const char *dataset_dir, const char *key_hex, const char *key_text,
                         struct vx_cache_builder **ret, struct vx_err *err);
 /* The store's folder, for vx_cache_write_case and vx_cache_open; borrowed. */
@@ -47,7 +47,7 @@ const char *vx_cache_build_dir(const struct vx_cache_builder *b);
 bool vx_cache_build_has_case(const struct vx_cache_builder *b, const struct vx_cache_member *m);
 /* Publishes the set of exactly these cases; each must have been written from these sources. Folders
  * of other cases and of older sources are removed. Refuses VX_E_STATE "case_missing" where one is
- * missing or damaged. */
+ * missing or damaged. All writers must have ended. */
 int vx_cache_build_commit(struct vx_cache_builder *b, const struct vx_cache_member *members,
                           size_t n_members, struct vx_err *err);
 /* Unlocks. NULL is fine. Returns NULL. */
