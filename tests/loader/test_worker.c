@@ -1,0 +1,291 @@
+/* Worker processes on a ring: the same bytes for any number of them, through kills, rewinds, and
+ * changes of the pool. */
+#include "base/hash.h"
+#include "loader/made_up_store.h"
+#include "loader/maker.h"
+#include "loader/worker.h"
+#include "session/control.h"
+#include "session/ring.h"
+#include "session/timeline.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { VOXELS = 12 * 14 * 10, SAMPLES = 72, MAX_WORKERS = 8 };
+
+static const struct vx_sample_schedule schedule = {2, 10, 2, 3};
+
+struct pool {
+    struct made_store store;
+    struct vx_recipe *recipe;
+    struct vx_control control;
+    struct vx_timeline timeline;
+    struct vx_ring ring;
+    pid_t pid[MAX_WORKERS];
+};
+
+/* What a sample is: its bytes and where they came from. */
+struct print {
+    char hex[VX_SHA256_HEX];
+};
+
+static void print_of(const float *image, const int16_t *label, uint32_t case_index,
+                     const int32_t lo[3], struct print *ret) {
+    static char all[STORE_CHANNELS * VOXELS * 4 + VOXELS * 2 + 16];
+    memcpy(all, image, STORE_CHANNELS * VOXELS * 4);
+    memcpy(all + STORE_CHANNELS * VOXELS * 4, label, VOXELS * 2);
+    memcpy(all + STORE_CHANNELS * VOXELS * 4 + VOXELS * 2, &case_index, 4);
+    memcpy(all + STORE_CHANNELS * VOXELS * 4 + VOXELS * 2 + 4, lo, 12);
+    vx_sha256_hex(all, sizeof all, ret->hex);
+}
+
+static void spawn(struct pool *p, uint16_t id) {
+    vx_control_set_worker(&p->control, id, 0, VX_WANT_RUN);
+    p->pid[id] = fork();
+    cr_assert_geq(p->pid[id], 0);
+    if (p->pid[id] == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        struct vx_worker_config c = {.id = id,
+                                     .control = &p->control,
+                                     .timeline = &p->timeline,
+                                     .ring = &p->ring,
+                                     .recipe = p->recipe,
+                                     .cache_dir = p->store.dir};
+        struct vx_err err = {0};
+        int rc = vx_worker_run(&c, NULL, &err);
+        _exit(rc == VX_OK ? 0 : rc == VX_E_CORRUPT ? 3 : 2);
+    }
+}
+
+static void pool_open(struct pool *p, int workers) {
+    const uint32_t size[3] = {12, 14, 10};
+    struct vx_knobs knobs = {.workers_wanted = (uint32_t)workers, .keep_files_open = 1};
+    struct vx_err err = {0};
+    memset(p, 0, sizeof *p);
+    made_store_open(&p->store);
+    p->recipe = made_recipe(VX_AUG_MODE_DEFAULT, NULL, 0);
+    cr_assert_eq(vx_control_create(&knobs, &p->control, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_timeline_create(&p->timeline, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_ring_create(STORE_CHANNELS, size, &schedule, 11, 0, &p->ring, &err), VX_OK,
+                 "%s", err.text);
+    for (int i = 0; i < workers; i++) {
+        spawn(p, (uint16_t)i);
+    }
+}
+
+static void pool_close(struct pool *p) {
+    vx_session_gate(&p->control, &p->ring, VX_GATE_STOPPED);
+    for (int i = 0; i < MAX_WORKERS; i++) {
+        int status = 0;
+        if (p->pid[i]) {
+            cr_assert_eq(waitpid(p->pid[i], &status, 0), p->pid[i]);
+            cr_assert_eq(status, 0, "worker %d ended with %d", i, status);
+        }
+    }
+    cr_assert(vx_ring_quiet(&p->ring));
+    vx_ring_close(&p->ring);
+    vx_timeline_close(&p->timeline);
+    vx_control_close(&p->control);
+    vx_recipe_free(p->recipe);
+    made_store_close(&p->store);
+}
+
+/* The job's samples as one maker makes them, without a ring. */
+static void expected(const struct pool *p, struct print out[SAMPLES]) {
+    static float image[STORE_CHANNELS * VOXELS];
+    static int16_t label[VOXELS];
+    struct vx_cache *cache = NULL;
+    struct vx_maker *m = NULL;
+    struct vx_err err = {0};
+    cr_assert_eq(vx_cache_open(p->store.dir, &cache, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_maker_create(p->recipe, cache, &m, &err), VX_OK);
+    for (uint64_t q = 0; q < SAMPLES; q++) {
+        struct vx_sample_ref r = vx_sample_at(&schedule, q);
+        struct vx_made made;
+        uint32_t c;
+        cr_assert_eq(
+            vx_maker_make(m, r.stream, r.k, r.j, image, label, &c, &made, NULL, NULL, &err), VX_OK,
+            "%s", err.text);
+        print_of(image, label, c, made.place.lo, &out[q]);
+    }
+    vx_maker_free(m);
+    vx_cache_free(cache);
+}
+
+static void check_next(struct pool *p, uint64_t expected_q, const struct print *want) {
+    uint64_t q;
+    struct vx_sample s;
+    struct print got;
+    cr_assert_eq(vx_ring_take(&p->ring, 60000000000ull, &q, &s), VX_OK);
+    cr_assert_eq(q, expected_q);
+    struct vx_sample_ref r = vx_sample_at(&schedule, q);
+    cr_assert(s.head->k == r.k && s.head->j == r.j && s.head->stream == r.stream);
+    print_of(s.image, s.label, s.head->case_index, s.head->lo, &got);
+    cr_assert_str_eq(got.hex, want[q].hex, "sample %d", (int)q);
+    vx_ring_release(&p->ring, q);
+}
+
+static void check_pool_of(int workers) {
+    struct pool p;
+    static struct print want[SAMPLES];
+    pool_open(&p, workers);
+    expected(&p, want);
+    for (uint64_t q = 0; q < SAMPLES; q++) {
+        check_next(&p, q, want);
+    }
+    struct vx_worker_record r;
+    uint64_t samples = 0;
+    vx_session_gate(&p.control, &p.ring, VX_GATE_STOPPED);
+    for (int i = 0; i < workers; i++) {
+        int status;
+        cr_assert_eq(waitpid(p.pid[i], &status, 0), p.pid[i]);
+        cr_assert_eq(status, 0);
+        cr_assert(vx_timeline_worker(&p.timeline, (uint32_t)i, &r));
+        cr_assert_eq(r.state, VX_WORKER_LEFT);
+        cr_assert_eq(r.pid, p.pid[i]);
+        samples += r.samples;
+        p.pid[i] = 0;
+    }
+    cr_assert_eq(samples, SAMPLES);
+    pool_close(&p);
+}
+
+Test(loader_worker, one_worker_makes_the_samples) {
+    check_pool_of(1);
+}
+
+Test(loader_worker, two_workers_make_the_same) {
+    check_pool_of(2);
+}
+
+Test(loader_worker, eight_workers_make_the_same) {
+    check_pool_of(8);
+}
+
+static void kill_and_replace(struct pool *p, uint16_t id) {
+    int status;
+    kill(p->pid[id], SIGKILL);
+    cr_assert_eq(waitpid(p->pid[id], &status, 0), p->pid[id]);
+    vx_ring_reclaim(&p->ring, id);
+    spawn(p, id);
+}
+
+Test(loader_worker, kills_and_rewinds_change_no_byte) {
+    struct pool p;
+    static struct print want[SAMPLES];
+    struct vx_rng rng = vx_rng_at(99, 0, 0, 0, 905);
+    pool_open(&p, 3);
+    expected(&p, want);
+    uint64_t q = 0;
+    int rewinds = 0, kills = 0;
+    while (q < SAMPLES) {
+        check_next(&p, q++, want);
+        if (vx_rng_below(&rng, 4) == 0) {
+            usleep(vx_rng_below(&rng, 4000)); /* somewhere in the middle of its work */
+            kill_and_replace(&p, (uint16_t)vx_rng_below(&rng, 3));
+            kills++;
+        }
+        if (rewinds < 6 && q > 12 && vx_rng_below(&rng, 6) == 0) {
+            /* the trainer died: on from a batch before */
+            uint64_t back = q - 2 * vx_rng_below(&rng, 6);
+            back -= back % 2;
+            vx_ring_set_gate(&p.ring, VX_GATE_PAUSED);
+            while (vx_ring_rewind(&p.ring, back) == VX_E_BUSY) {
+                usleep(200);
+            }
+            vx_ring_set_gate(&p.ring, VX_GATE_OPEN);
+            q = back;
+            rewinds++;
+        }
+    }
+    cr_assert(kills > 5 && rewinds == 6, "%d kills, %d rewinds", kills, rewinds);
+    pool_close(&p);
+}
+
+Test(loader_worker, leaves_when_told_and_others_go_on) {
+    struct pool p;
+    static struct print want[SAMPLES];
+    pool_open(&p, 2);
+    expected(&p, want);
+    for (uint64_t q = 0; q < 10; q++) {
+        check_next(&p, q, want);
+    }
+    vx_control_set_worker(&p.control, 0, p.pid[0], VX_WANT_LEAVE);
+    vx_ring_kick(&p.ring);
+    int status;
+    cr_assert_eq(waitpid(p.pid[0], &status, 0), p.pid[0]);
+    cr_assert_eq(status, 0);
+    p.pid[0] = 0;
+    cr_assert_eq(vx_ring_reclaim(&p.ring, 0), 0, "nothing was left claimed");
+    for (uint64_t q = 10; q < SAMPLES; q++) {
+        check_next(&p, q, want);
+    }
+    pool_close(&p);
+}
+
+/* Flips bytes in the middle of a case's files. */
+static void damage(const char *dir) {
+    char command[256];
+    snprintf(command, sizeof command,
+             "find '%s/cases' -path '*case_0[012]*' -path '*image*' -type f -size +3k", dir);
+    FILE *files = popen(command, "re");
+    char path[512];
+    int n = 0;
+    while (fgets(path, sizeof path, files)) {
+        path[strcspn(path, "\n")] = 0;
+        int fd = open(path, O_RDWR | O_CLOEXEC);
+        cr_assert_geq(fd, 0);
+        char junk[512];
+        memset(junk, 0x5a, sizeof junk);
+        for (off_t at = 64; at < lseek(fd, 0, SEEK_END) - 1024; at += 1024) {
+            cr_assert_eq(pwrite(fd, junk, sizeof junk, at), (ssize_t)sizeof junk);
+        }
+        close(fd);
+        n++;
+    }
+    pclose(files);
+    cr_assert_gt(n, 0);
+}
+
+Test(loader_worker, a_damaged_case_ends_it_with_the_files_name) {
+    struct pool p;
+    pool_open(&p, 0);
+    damage(p.store.dir);
+    struct vx_worker_config c = {.id = 0,
+                                 .control = &p.control,
+                                 .timeline = &p.timeline,
+                                 .ring = &p.ring,
+                                 .recipe = p.recipe,
+                                 .cache_dir = p.store.dir};
+    struct vx_err err = {0};
+    uint32_t bad = UINT32_MAX;
+    cr_assert_eq(vx_worker_run(&c, &bad, &err), VX_E_CORRUPT, "%s", err.text);
+    cr_assert_lt(bad, 3u);
+    char name[16];
+    snprintf(name, sizeof name, "case_%02u", bad);
+    cr_assert(strstr(err.where, name) || strstr(err.text, name), "%s (%s)", err.text, err.where);
+    cr_assert(vx_ring_quiet(&p.ring), "the claim was given back");
+    struct vx_worker_record r;
+    cr_assert(vx_timeline_worker(&p.timeline, 0, &r));
+    cr_assert(r.state == VX_WORKER_FAILED && r.case_index == bad);
+    pool_close(&p);
+}
+
+Test(loader_worker, refuses_a_ring_of_other_shapes) {
+    struct pool p;
+    pool_open(&p, 0);
+    vx_ring_close(&p.ring);
+    const uint32_t size[3] = {12, 14, 11};
+    cr_assert_eq(vx_ring_create(STORE_CHANNELS, size, &schedule, 11, 0, &p.ring, NULL), VX_OK);
+    struct vx_worker_config c = {.control = &p.control,
+                                 .timeline = &p.timeline,
+                                 .ring = &p.ring,
+                                 .recipe = p.recipe,
+                                 .cache_dir = p.store.dir};
+    struct vx_err err = {0};
+    cr_assert_eq(vx_worker_run(&c, NULL, &err), VX_E_INVALID);
+    pool_close(&p);
+}
