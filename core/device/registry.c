@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/own.h"
+#include "device/cpu/backend.h"
 #include "device/oplist.h"
 
 #include <dlfcn.h>
@@ -28,8 +29,8 @@ enum { MAX_BACKENDS = 8 };
 
 /* Guards the table below; a leaf lock: nothing else is locked while it is held. */
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static const struct vx_device_api *backends[MAX_BACKENDS];
-static int n_backends;
+static const struct vx_device_api *backends[MAX_BACKENDS] = {&vx_cpu_device_api};
+static int n_backends = 1;
 
 static const struct vx_device_api *find(const char *name) {
     for (int i = 0; i < n_backends; i++) {

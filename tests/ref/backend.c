@@ -318,9 +318,9 @@ static int ref_run(struct vx_program *base, const struct vx_run_input *in, uint6
     for (int i = 0; i < p->net.n_tensors; i++) {
         memset(p->tensors[i].grad, 0, p->tensors[i].count * sizeof(double));
     }
+    const int *s = p->tensors[p->net.input].shape;
+    const int label_shape[4] = {s[0], s[2], s[3], s[4]};
     if (p->mode != VX_MODE_INFER) {
-        const int *s = p->tensors[p->net.input].shape;
-        const int label_shape[4] = {s[0], s[2], s[3], s[4]};
         ref_loss(&p->net.loss, p->net.classes, p->tensors, p->labels, label_shape, learning,
                  result);
     }
@@ -328,7 +328,7 @@ static int ref_run(struct vx_program *base, const struct vx_run_input *in, uint6
         learn(p, in, result);
     }
     if (p->mode == VX_MODE_VALIDATE) {
-        ref_hard_statistics(&p->tensors[p->net.output], p->labels, result);
+        ref_hard_statistics(&p->tensors[p->net.output], p->labels, label_shape, result);
     }
     *ret_ticket = p->ticket;
     return VX_OK;

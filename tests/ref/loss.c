@@ -154,13 +154,16 @@ void ref_loss(const struct vx_loss *loss, int classes, struct ref_tensor *tensor
 }
 
 void ref_hard_statistics(const struct ref_tensor *logits, const int16_t *labels,
-                         struct vx_run_result *result) {
-    size_t voxels = (size_t)logits->shape[2] * logits->shape[3] * logits->shape[4];
-    for (size_t n = 0; n < (size_t)logits->shape[0]; n++) {
+                         const int label_shape[4], struct vx_run_result *result) {
+    const int *s = logits->shape;
+    size_t voxels = (size_t)s[2] * s[3] * s[4];
+    for (int n = 0; n < s[0]; n++) {
         for (size_t v = 0; v < voxels; v++) {
-            const double *z = logits->value + n * logits->shape[1] * voxels + v;
-            int best = 0, label = labels[n * voxels + v] < 0 ? 0 : labels[n * voxels + v];
-            for (int c = 1; c < logits->shape[1]; c++) {
+            const double *z = logits->value + (size_t)n * s[1] * voxels + v;
+            int label = target(logits, labels, label_shape, n, (int)(v / s[4] / s[3]),
+                               (int)(v / s[4] % s[3]), (int)(v % s[4]));
+            int best = 0;
+            for (int c = 1; c < s[1]; c++) {
                 best = z[(size_t)c * voxels] > z[(size_t)best * voxels] ? c : best;
             }
             result->tp[best] += best == label;

@@ -36,6 +36,6 @@ void ref_loss(const struct vx_loss *loss, int classes, struct ref_tensor *tensor
               struct vx_run_result *result);
 /* Hard tp, fp, fn of one head. */
 void ref_hard_statistics(const struct ref_tensor *logits, const int16_t *labels,
-                         struct vx_run_result *result);
+                         const int label_shape[4], struct vx_run_result *result);
 
 #endif
