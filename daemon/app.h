@@ -1,4 +1,5 @@
-/* The tree of everything a daemon owns. Thread: loop thread, except where a member says otherwise. */
+/* The tree of everything a daemon owns. Thread: loop thread, except where a member says otherwise.
+ */
 #ifndef VX_DAEMON_APP_H
 #define VX_DAEMON_APP_H
 
@@ -17,7 +18,7 @@ struct vx_app {
     struct vx_home home;
     uv_loop_t loop;
     uv_signal_t sigterm, sigint;
-    uv_timer_t tick;    /* duties of once a second */
+    uv_timer_t tick; /* duties of once a second */
     uv_timer_t watchdog;
     uint64_t watchdog_ms;
     char *db_path, *jobs_dir;

@@ -1,4 +1,5 @@
-/* Preparation: one child per KEY, its progress shown in every job that waits for it, its end handed to all of them. */
+/* Preparation: one child per KEY, its progress shown in every job that waits for it, its end handed
+ * to all of them. */
 #include "daemon/dispatch_internal.h"
 
 #include "base/clock.h"
@@ -46,8 +47,8 @@ static void store_progress(struct build *b) {
             struct note *n = calloc(1, sizeof *n);
             if (n) {
                 n->id = t->s.id;
-                n->progress = vx_strf("{\"phase\":\"preparing\",\"done\":%lld,\"total\":%lld}", (long long)b->done,
-                                      (long long)b->total);
+                n->progress = vx_strf("{\"phase\":\"preparing\",\"done\":%lld,\"total\":%lld}",
+                                      (long long)b->done, (long long)b->total);
                 vx_post_store(d->o.post, d->o.store, note_op, n, note_done);
             }
         }
@@ -98,8 +99,8 @@ static void crash_done(void *arg, int rc, const struct vx_err *err) {
 /* The child was killed: the job goes back to the queue, or ends after the third time (db/job.h). */
 static void count_crash(struct vx_dispatch *d, struct task *t, const struct vx_err *err) {
     struct crash *c = calloc(1, sizeof *c);
-    vx_auto_json json_t *evidence = json_pack("{s:s, s:s, s:s}", "role", "prepare", "code", err->reason, "message",
-                                              err->text);
+    vx_auto_json json_t *evidence =
+        json_pack("{s:s, s:s, s:s}", "role", "prepare", "code", err->reason, "message", err->text);
     t->s.stage = VX_TASK_LEAVING;
     if (!c || !evidence) {
         free(c);
@@ -120,9 +121,10 @@ static void on_ended(void *ctx, const struct vx_err *err) {
             break;
         }
     }
-    vx_log_info("dispatch", "build_ended key=%.12s reason=%s text=\"%s\"", b->key, err ? err->reason : "",
-                err ? err->text : "");
-    bool again = b->stopped || d->draining; /* its end was wanted: who still waits starts a new one */
+    vx_log_info("dispatch", "build_ended key=%.12s reason=%s text=\"%s\"", b->key,
+                err ? err->reason : "", err ? err->text : "");
+    bool again =
+        b->stopped || d->draining; /* its end was wanted: who still waits starts a new one */
     struct task *waiting[DISPATCH_MAX_TASKS];
     size_t n = 0;
     for (size_t i = 0; i < d->n_tasks; i++) {
@@ -152,14 +154,25 @@ static int start_build(struct vx_dispatch *d, struct task *t, struct vx_err *err
     }
     b->d = d;
     snprintf(b->key, sizeof b->key, "%s", t->s.key);
-    char processes[16], what[96], verb[] = "prepare", raw[] = "--raw", out[] = "--out", plans[] = "--plans",
-        configuration[] = "--configuration", n[] = "--processes";
+    char processes[16], what[96], verb[] = "prepare", raw[] = "--raw", out[] = "--out",
+                                  plans[] = "--plans", configuration[] = "--configuration",
+                                  n[] = "--processes";
     int64_t wanted = d->o.config->prepare_processes;
-    snprintf(processes, sizeof processes, "%lld", (long long)(wanted ? wanted : vx_schedulable_cores()));
+    snprintf(processes, sizeof processes, "%lld",
+             (long long)(wanted ? wanted : vx_schedulable_cores()));
     snprintf(what, sizeof what, "preparation %.12s", t->s.key);
-    char *args[] = {verb,      raw,          t->raw_dir,    out,          t->resolved.dataset_dir,
-                    plans,     t->resolved.plans_path, configuration, t->resolved.configuration,
-                    n,         processes,    NULL};
+    char *args[] = {verb,
+                    raw,
+                    t->raw_dir,
+                    out,
+                    t->resolved.dataset_dir,
+                    plans,
+                    t->resolved.plans_path,
+                    configuration,
+                    t->resolved.configuration,
+                    n,
+                    processes,
+                    NULL};
     struct vx_child_events events = {on_line, on_ended, b};
     int rc = vx_children_spawn(d->o.children, what, args, &events, &b->child, err);
     if (rc != VX_OK) {
@@ -178,7 +191,8 @@ void dispatch_builds(struct vx_dispatch *d) {
         for (size_t i = 0; i < d->n_builds; i++) {
             memcpy(running[i].key, d->builds[i]->key, sizeof running[i].key);
         }
-        int next = vx_sched_next_build(view, dispatch_view(d, view), running, d->n_builds, DISPATCH_MAX_BUILDS);
+        int next = vx_sched_next_build(view, dispatch_view(d, view), running, d->n_builds,
+                                       DISPATCH_MAX_BUILDS);
         if (next < 0) {
             return;
         }
@@ -194,7 +208,8 @@ void dispatch_stop_unwanted(struct vx_dispatch *d) {
         struct build *b = d->builds[i];
         bool wanted = false;
         for (size_t k = 0; k < d->n_tasks; k++) {
-            wanted |= d->tasks[k]->s.stage == VX_TASK_WANTS && strcmp(d->tasks[k]->s.key, b->key) == 0;
+            wanted |=
+                d->tasks[k]->s.stage == VX_TASK_WANTS && strcmp(d->tasks[k]->s.key, b->key) == 0;
         }
         if (!wanted && !b->stopped) {
             b->stopped = true;

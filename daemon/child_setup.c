@@ -13,8 +13,9 @@
 #include <unistd.h>
 
 void vx_child_setup_format(const struct vx_child_setup *s, char *buf, size_t size) {
-    snprintf(buf, size, VX_CHILD_SETUP_ENV "=parent=%ld signal=%d nice=%d oom=%d memory=%llu", (long)s->parent,
-             s->death_signal, s->nice, s->oom_score_adj, (unsigned long long)s->memory_bytes);
+    snprintf(buf, size, VX_CHILD_SETUP_ENV "=parent=%ld signal=%d nice=%d oom=%d memory=%llu",
+             (long)s->parent, s->death_signal, s->nice, s->oom_score_adj,
+             (unsigned long long)s->memory_bytes);
 }
 
 static void set_oom_score(int value) {
@@ -32,8 +33,8 @@ void vx_child_setup_apply(void) {
     long parent = 0;
     int death_signal = 0, nice_value = 0, oom = 0;
     unsigned long long memory = 0;
-    if (sscanf(text, "parent=%ld signal=%d nice=%d oom=%d memory=%llu", &parent, &death_signal, &nice_value, &oom,
-               &memory) != 5) {
+    if (sscanf(text, "parent=%ld signal=%d nice=%d oom=%d memory=%llu", &parent, &death_signal,
+               &nice_value, &oom, &memory) != 5) {
         fprintf(stderr, "voxeld: " VX_CHILD_SETUP_ENV " is malformed: %s\n", text);
         _exit(2);
     }

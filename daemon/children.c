@@ -1,6 +1,6 @@
-/* Children of the loop thread through uv_spawn. One struct per child embeds its three handles; it is freed when the
- * last of them has closed, and `ended` comes when the process has exited and both pipes have reached their end, so
- * that no line is lost. */
+/* Children of the loop thread through uv_spawn. One struct per child embeds its three handles; it
+ * is freed when the last of them has closed, and `ended` comes when the process has exited and both
+ * pipes have reached their end, so that no line is lost. */
 #include "daemon/children.h"
 
 #include "base/buf.h"
@@ -15,8 +15,8 @@
 #include <signal.h>
 #include <string.h>
 
-#define MAX_LINE     (1 << 20)
-#define EVIDENCE     2048 /* bytes of stderr kept */
+#define MAX_LINE      (1 << 20)
+#define EVIDENCE      2048 /* bytes of stderr kept */
 #define KILL_AFTER_MS 10000
 
 struct vx_child {
@@ -25,8 +25,8 @@ struct vx_child {
     uv_process_t process;
     uv_pipe_t out, errors;
     uv_timer_t killer;
-    int open_handles;   /* handles whose close callback has not come yet */
-    int waiting;        /* of exit, end of out, end of errors */
+    int open_handles; /* handles whose close callback has not come yet */
+    int waiting;      /* of exit, end of out, end of errors */
     bool reported;
     struct vx_child_events events;
     char what[96];
@@ -92,7 +92,8 @@ static void close_all(struct vx_child *child) {
 
 /* The last non-empty line of stderr, for the reason's text. */
 static const char *last_line(struct vx_child *child) {
-    while (child->tail_len > 0 && (child->tail[child->tail_len - 1] == '\n' || child->tail[child->tail_len - 1] == ' ')) {
+    while (child->tail_len > 0 &&
+           (child->tail[child->tail_len - 1] == '\n' || child->tail[child->tail_len - 1] == ' ')) {
         child->tail_len--;
     }
     child->tail[child->tail_len] = '\0';
@@ -104,12 +105,14 @@ static void report_end(struct vx_child *child) {
     struct vx_err err = {0};
     const struct vx_err *result = &err;
     if (child->term_signal) {
-        vx_fail(&err, VX_E_INTERNAL, "child_killed", "%s was ended by signal %d (%s); last message: %s", child->what,
-                child->term_signal, strsignal(child->term_signal), last_line(child));
+        vx_fail(&err, VX_E_INTERNAL, "child_killed",
+                "%s was ended by signal %d (%s); last message: %s", child->what, child->term_signal,
+                strsignal(child->term_signal), last_line(child));
     } else if (child->exit_status != 0 && child->said.code) {
         result = &child->said;
     } else if (child->exit_status != 0) {
-        vx_fail(&err, VX_E_INTERNAL, "child_failed", "%s ended with exit status %d; last message: %s", child->what,
+        vx_fail(&err, VX_E_INTERNAL, "child_failed",
+                "%s ended with exit status %d; last message: %s", child->what,
                 (int)child->exit_status, last_line(child));
     } else {
         result = NULL;
@@ -136,8 +139,8 @@ static void take_line(struct vx_child *child, const char *text, size_t len) {
     vx_auto_json json_t *line = NULL;
     struct vx_err err = {0};
     if (vx_json_parse(text, len, MAX_LINE, 32, &line, &err) != VX_OK || !json_is_object(line)) {
-        vx_log_warn("children", "line_ignored child=\"%s\" text=\"%.*s\"", child->what, (int)(len < 200 ? len : 200),
-                    text);
+        vx_log_warn("children", "line_ignored child=\"%s\" text=\"%.*s\"", child->what,
+                    (int)(len < 200 ? len : 200), text);
         return;
     }
     const json_t *error = json_object_get(line, "error");
@@ -220,7 +223,8 @@ static char **child_env(char setup[VX_CHILD_SETUP_TEXT_SIZE]) {
     return env;
 }
 
-static struct vx_child *child_create(struct vx_children *c, const char *what, const struct vx_child_events *events) {
+static struct vx_child *child_create(struct vx_children *c, const char *what,
+                                     const struct vx_child_events *events) {
     struct vx_child *child = calloc(1, sizeof *child);
     if (!child) {
         return NULL;
@@ -240,9 +244,11 @@ static struct vx_child *child_create(struct vx_children *c, const char *what, co
 }
 
 int vx_children_spawn(struct vx_children *c, const char *what, char *const args[],
-                      const struct vx_child_events *events, struct vx_child **ret, struct vx_err *err) {
+                      const struct vx_child_events *events, struct vx_child **ret,
+                      struct vx_err *err) {
     char setup[VX_CHILD_SETUP_TEXT_SIZE];
-    vx_child_setup_format(&(struct vx_child_setup){getpid(), SIGKILL, 10, 300, c->memory_limit}, setup, sizeof setup);
+    vx_child_setup_format(&(struct vx_child_setup){getpid(), SIGKILL, 10, 300, c->memory_limit},
+                          setup, sizeof setup);
     vx_auto_free char **env = child_env(setup);
     size_t n = 0;
     while (args[n]) {
@@ -260,13 +266,18 @@ int vx_children_spawn(struct vx_children *c, const char *what, char *const args[
         {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&child->out},
         {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&child->errors},
     };
-    uv_process_options_t options = {.file = c->exe, .args = argv, .env = env, .exit_cb = on_exit_process,
-                                    .stdio = stdio, .stdio_count = 3};
+    uv_process_options_t options = {.file = c->exe,
+                                    .args = argv,
+                                    .env = env,
+                                    .exit_cb = on_exit_process,
+                                    .stdio = stdio,
+                                    .stdio_count = 3};
     int rc = uv_spawn(c->loop, &child->process, &options);
     if (rc != 0) {
         child->reported = true;
         close_all(child);
-        return vx_fail(err, VX_E_IO, "child_not_started", "%s could not be started: %s", what, uv_strerror(rc));
+        return vx_fail(err, VX_E_IO, "child_not_started", "%s could not be started: %s", what,
+                       uv_strerror(rc));
     }
     uv_read_start((uv_stream_t *)&child->out, on_alloc, on_out);
     uv_read_start((uv_stream_t *)&child->errors, on_alloc, on_errors);

@@ -1,4 +1,5 @@
-/* Configuration: one table of keys, three sources applied from the weakest to the strongest. See config.h. */
+/* Configuration: one table of keys, three sources applied from the weakest to the strongest. See
+ * config.h. */
 #include "daemon/config.h"
 
 #include "base/err.h"
@@ -45,18 +46,25 @@ static const struct key keys[] = {
 
 const char *vx_config_usage(void) {
     return "  --config FILE             read FILE instead of " DEFAULT_FILE "\n"
-           "  --state DIR               where jobs, the database and the token live (required by serve)\n"
+           "  --state DIR               where jobs, the database and the token live (required by "
+           "serve)\n"
            "  --data ROOT               folder of DatasetXXX_Name folders (nnUNet_raw)\n"
-           "  --preprocessed DIR        prepared data (nnUNet_preprocessed; default STATE/preprocessed)\n"
+           "  --preprocessed DIR        prepared data (nnUNet_preprocessed; default "
+           "STATE/preprocessed)\n"
            "  --results DIR             published results (nnUNet_results; default STATE/results)\n"
-           "  --listen HOST:PORT        address of the HTTP interface (default 127.0.0.1:8790; port 0: any free)\n"
+           "  --listen HOST:PORT        address of the HTTP interface (default 127.0.0.1:8790; "
+           "port 0: any free)\n"
            "  --unix PATH               also listen on this Unix socket\n"
            "  --port-file FILE          write the bound port to FILE\n"
            "  --module-dir DIR          where device modules (voxeld_cuda.so) lie\n"
-           "  --cpu-threads N           threads of a training step on the CPU (0: all schedulable cores)\n"
-           "  --loader-workers N        augmentation processes per training (nnUNet_n_proc_DA; 0: automatic)\n"
-           "  --prepare-processes N     cases prepared side by side (nnUNet_def_n_proc; 0: automatic)\n"
-           "  --memory-limit BYTES      memory one child process may have, K, M and G allowed (0: half of all)\n"
+           "  --cpu-threads N           threads of a training step on the CPU (0: all schedulable "
+           "cores)\n"
+           "  --loader-workers N        augmentation processes per training (nnUNet_n_proc_DA; 0: "
+           "automatic)\n"
+           "  --prepare-processes N     cases prepared side by side (nnUNet_def_n_proc; 0: "
+           "automatic)\n"
+           "  --memory-limit BYTES      memory one child process may have, K, M and G allowed (0: "
+           "half of all)\n"
            "  --keep-files-open MODE    auto, true or false (nnUNet_keep_files_open)\n"
            "  --help                    this list\n";
 }
@@ -76,8 +84,8 @@ static int parse_switch(const char *value, int64_t *ret) {
     static const struct {
         const char *word;
         int64_t value;
-    } words[] = {{"auto", -1}, {"true", 1}, {"yes", 1}, {"on", 1},  {"1", 1},
-                 {"t", 1},     {"false", 0}, {"no", 0}, {"off", 0}, {"0", 0}};
+    } words[] = {{"auto", -1}, {"true", 1},  {"yes", 1}, {"on", 1},  {"1", 1},
+                 {"t", 1},     {"false", 0}, {"no", 0},  {"off", 0}, {"0", 0}};
     for (size_t i = 0; i < VX_COUNTOF(words); i++) {
         if (strcasecmp(words[i].word, value) == 0) {
             *ret = words[i].value;
@@ -110,23 +118,26 @@ static int parse_number(const char *value, bool suffix, int64_t *ret) {
     return VX_OK;
 }
 
-static int set_value(struct vx_config *c, const struct key *k, const char *value, const char *source,
-                     struct vx_err *err) {
+static int set_value(struct vx_config *c, const struct key *k, const char *value,
+                     const char *source, struct vx_err *err) {
     if (!*value) {
         return vx_fail(err, VX_E_INVALID, "config_invalid", "%s: the value is empty", source);
     }
     if (k->kind == TEXT) {
-        return set_text(c, k, value) == VX_OK ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "%s", source);
+        return set_text(c, k, value) == VX_OK ? VX_OK
+                                              : vx_fail(err, VX_E_NOMEM, NULL, "%s", source);
     }
     int64_t n = 0;
-    int rc = k->kind == SWITCH ? parse_switch(value, &n) : parse_number(value, k->kind == BYTES, &n);
+    int rc =
+        k->kind == SWITCH ? parse_switch(value, &n) : parse_number(value, k->kind == BYTES, &n);
     if (rc != VX_OK || n < k->lo || n > k->hi) {
         if (k->kind == SWITCH) {
-            return vx_fail(err, VX_E_INVALID, "config_invalid", "%s: \"%s\" is not auto, true or false", source,
-                           value);
+            return vx_fail(err, VX_E_INVALID, "config_invalid",
+                           "%s: \"%s\" is not auto, true or false", source, value);
         }
-        return vx_fail(err, VX_E_INVALID, "config_invalid", "%s: \"%s\" is not a number from %lld to %lld%s",
-                       source, value, (long long)k->lo, (long long)k->hi,
+        return vx_fail(err, VX_E_INVALID, "config_invalid",
+                       "%s: \"%s\" is not a number from %lld to %lld%s", source, value,
+                       (long long)k->lo, (long long)k->hi,
                        k->kind == BYTES ? " (K, M, G, T allowed)" : "");
     }
     memcpy((char *)c + k->offset, &n, sizeof n);
@@ -139,15 +150,16 @@ struct ini_reading {
     int rc;
 };
 
-/* inih's convention: 0 marks the line as wrong; ini_parse then returns the number of the first such line. */
+/* inih's convention: 0 marks the line as wrong; ini_parse then returns the number of the first such
+ * line. */
 static int on_ini(void *user, const char *section, const char *name, const char *value) {
     struct ini_reading *r = user;
     if (r->rc != VX_OK) {
         return 0;
     }
     if (strcmp(section, "voxeld") != 0) {
-        r->rc = vx_fail(r->err, VX_E_INVALID, "config_invalid", "%s: section [%s] is unknown; only [voxeld] is", name,
-                        section);
+        r->rc = vx_fail(r->err, VX_E_INVALID, "config_invalid",
+                        "%s: section [%s] is unknown; only [voxeld] is", name, section);
         return 0;
     }
     for (size_t i = 0; i < VX_COUNTOF(keys); i++) {
@@ -179,7 +191,8 @@ static int read_ini(struct vx_config *c, const char *path, bool required, struct
         return r.rc;
     }
     if (line > 0) {
-        return vx_fail(err, VX_E_INVALID, "config_invalid", "%s:%d: not a line of the form key = value", path, line);
+        return vx_fail(err, VX_E_INVALID, "config_invalid",
+                       "%s:%d: not a line of the form key = value", path, line);
     }
     return VX_OK;
 }
@@ -202,10 +215,10 @@ static int read_env(struct vx_config *c, vx_env_fn env, struct vx_err *err) {
 
 enum { OPT_CONFIG = 1000, OPT_HELP };
 
-/* One pass over the command line; with `only_file` nothing but --config and --help is taken, so that the file can be
- * read before the options that are stronger than it. */
-static int read_args(struct vx_config *c, int argc, char **argv, bool only_file, const char **ret_file,
-                     struct vx_err *err) {
+/* One pass over the command line; with `only_file` nothing but --config and --help is taken, so
+ * that the file can be read before the options that are stronger than it. */
+static int read_args(struct vx_config *c, int argc, char **argv, bool only_file,
+                     const char **ret_file, struct vx_err *err) {
     struct option options[VX_COUNTOF(keys) + 3] = {0};
     for (size_t i = 0; i < VX_COUNTOF(keys); i++) {
         options[i] = (struct option){keys[i].name, required_argument, NULL, (int)i};
@@ -217,8 +230,8 @@ static int read_args(struct vx_config *c, int argc, char **argv, bool only_file,
     int opt;
     while ((opt = getopt_long(argc, argv, ":h", options, NULL)) != -1) {
         if (opt == '?' || opt == ':') {
-            return vx_fail(err, VX_E_INVALID, "config_invalid", "%s: %s; try --help", argv[optind - 1],
-                           opt == ':' ? "a value is missing" : "unknown option");
+            return vx_fail(err, VX_E_INVALID, "config_invalid", "%s: %s; try --help",
+                           argv[optind - 1], opt == ':' ? "a value is missing" : "unknown option");
         }
         if (opt == OPT_CONFIG) {
             *ret_file = optarg;
@@ -234,7 +247,8 @@ static int read_args(struct vx_config *c, int argc, char **argv, bool only_file,
         }
     }
     if (optind < argc) {
-        return vx_fail(err, VX_E_INVALID, "config_invalid", "%s: nothing is expected here; try --help", argv[optind]);
+        return vx_fail(err, VX_E_INVALID, "config_invalid",
+                       "%s: nothing is expected here; try --help", argv[optind]);
     }
     return VX_OK;
 }
@@ -245,15 +259,16 @@ static int split_listen(struct vx_config *c, struct vx_err *err) {
     size_t len = colon ? (size_t)(colon - text) : 0;
     int64_t port = -1;
     if (!colon || len == 0 || parse_number(colon + 1, false, &port) != VX_OK || port > 65535) {
-        return vx_fail(err, VX_E_INVALID, "config_invalid", "listen: \"%s\" is not HOST:PORT with a port up to 65535",
-                       text);
+        return vx_fail(err, VX_E_INVALID, "config_invalid",
+                       "listen: \"%s\" is not HOST:PORT with a port up to 65535", text);
     }
     if (text[0] == '[' && text[len - 1] == ']') {
         text++;
         len -= 2;
     }
     if (len >= sizeof c->host) {
-        return vx_fail(err, VX_E_INVALID, "config_invalid", "listen: \"%s\": the host is too long", text);
+        return vx_fail(err, VX_E_INVALID, "config_invalid", "listen: \"%s\": the host is too long",
+                       text);
     }
     memcpy(c->host, text, len);
     c->host[len] = '\0';
@@ -261,7 +276,8 @@ static int split_listen(struct vx_config *c, struct vx_err *err) {
     return VX_OK;
 }
 
-int vx_config_load(int argc, char **argv, vx_env_fn env, struct vx_config *ret, struct vx_err *err) {
+int vx_config_load(int argc, char **argv, vx_env_fn env, struct vx_config *ret,
+                   struct vx_err *err) {
     struct vx_config c = {.keep_files_open = VX_FILES_OPEN_AUTO};
     const char *file = NULL;
     c.listen = strdup("127.0.0.1:8790");
@@ -289,7 +305,8 @@ int vx_config_load(int argc, char **argv, vx_env_fn env, struct vx_config *ret, 
     return VX_OK;
 }
 
-/* Absolute, so that children and the database mean the same folder whatever their working directory. */
+/* Absolute, so that children and the database mean the same folder whatever their working
+ * directory. */
 static int make_absolute(char **path, struct vx_err *err) {
     if (!*path || **path == '/') {
         return VX_OK;
@@ -314,13 +331,16 @@ static int default_path(char **path, const char *state, const char *name, struct
 
 int vx_config_finish_serve(struct vx_config *c, struct vx_err *err) {
     if (!c->state) {
-        return vx_fail(err, VX_E_INVALID, "config_invalid", "--state DIR is missing: the folder for jobs and the token");
+        return vx_fail(err, VX_E_INVALID, "config_invalid",
+                       "--state DIR is missing: the folder for jobs and the token");
     }
     if (!c->data) {
         return vx_fail(err, VX_E_INVALID, "config_invalid",
-                       "--data ROOT (or nnUNet_raw) is missing: the folder that holds DatasetXXX_Name folders");
+                       "--data ROOT (or nnUNet_raw) is missing: the folder that holds "
+                       "DatasetXXX_Name folders");
     }
-    char **paths[] = {&c->state, &c->data, &c->preprocessed, &c->results, &c->unix_path, &c->port_file};
+    char **paths[] = {&c->state,   &c->data,      &c->preprocessed,
+                      &c->results, &c->unix_path, &c->port_file};
     int rc = make_absolute(&c->state, err);
     if (rc == VX_OK) {
         rc = default_path(&c->preprocessed, c->state, "preprocessed", err);

@@ -35,7 +35,8 @@ struct vx_datasets {
     bool running, draining;
 };
 
-struct vx_datasets *vx_datasets_create(const struct vx_datasets_options *options, struct vx_err *err) {
+struct vx_datasets *vx_datasets_create(const struct vx_datasets_options *options,
+                                       struct vx_err *err) {
     struct vx_datasets *d = calloc(1, sizeof *d);
     if (!d) {
         vx_fail(err, VX_E_NOMEM, NULL, "starting the registry of data sets");
@@ -63,18 +64,20 @@ void vx_datasets_free(struct vx_datasets *d) {
 }
 
 static bool good_name(const char *name) {
-    bool ok = strncmp(name, "Dataset", 7) == 0 && isdigit((unsigned char)name[7]) && isdigit((unsigned char)name[8]) &&
-              isdigit((unsigned char)name[9]) && name[10] == '_' && name[11];
+    bool ok = strncmp(name, "Dataset", 7) == 0 && isdigit((unsigned char)name[7]) &&
+              isdigit((unsigned char)name[8]) && isdigit((unsigned char)name[9]) &&
+              name[10] == '_' && name[11];
     for (const char *p = name; ok && *p; p++) {
         ok = isalnum((unsigned char)*p) || strchr("_-.", *p);
     }
     return ok && strlen(name) < 128;
 }
 
-int vx_datasets_locate(const struct vx_datasets *d, const char *name, const char *asked, char *ret_path, size_t size,
-                       struct vx_err *err) {
+int vx_datasets_locate(const struct vx_datasets *d, const char *name, const char *asked,
+                       char *ret_path, size_t size, struct vx_err *err) {
     if (!good_name(name)) {
-        vx_fail(err, VX_E_INVALID, "dataset_name", "\"%.100s\" is not of the form DatasetXXX_Name", name);
+        vx_fail(err, VX_E_INVALID, "dataset_name", "\"%.100s\" is not of the form DatasetXXX_Name",
+                name);
         return vx_err_at(err, "/name");
     }
     const char *rel = asked ? asked : name, *field = asked ? "/path" : "/name";
@@ -86,17 +89,21 @@ int vx_datasets_locate(const struct vx_datasets *d, const char *name, const char
     if (root < 0) {
         return vx_fail_errno(err, errno, d->o.root, "the data root %s cannot be opened", d->o.root);
     }
-    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
+    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
     vx_auto_close int fd = (int)syscall(SYS_openat2, root, rel, &how, sizeof how);
     if (fd < 0) {
         bool outside = errno == EXDEV || errno == ELOOP;
-        vx_fail(err, outside ? VX_E_PERM : VX_E_NOT_FOUND, outside ? "outside_root" : "unknown_dataset",
-                outside ? "%s leads out of the data root %s" : "there is no folder %s in the data root %s", rel,
-                d->o.root);
+        vx_fail(err, outside ? VX_E_PERM : VX_E_NOT_FOUND,
+                outside ? "outside_root" : "unknown_dataset",
+                outside ? "%s leads out of the data root %s"
+                        : "there is no folder %s in the data root %s",
+                rel, d->o.root);
         return vx_err_at(err, "%s", field);
     }
     if (faccessat(fd, "dataset.json", R_OK, 0) != 0) {
-        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset", "%s/%s has no readable dataset.json", d->o.root, rel);
+        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset", "%s/%s has no readable dataset.json",
+                d->o.root, rel);
         return vx_err_at(err, "%s", field);
     }
     if ((size_t)snprintf(ret_path, size, "%s/%s", d->o.root, rel) >= size) {
@@ -150,7 +157,8 @@ static void on_line(void *ctx, const json_t *line) {
     if (!c->valid) {
         const char *code = json_string_value(json_object_get(line, "code"));
         const char *message = json_string_value(json_object_get(line, "message"));
-        vx_fail(&c->err, VX_E_INVALID, code ? code : "dataset_invalid", "%s", message ? message : "see the report");
+        vx_fail(&c->err, VX_E_INVALID, code ? code : "dataset_invalid", "%s",
+                message ? message : "see the report");
     }
 }
 
@@ -170,7 +178,8 @@ static void on_ended(void *ctx, const struct vx_err *err) {
         c->valid = false;
         c->err = *err;
     }
-    vx_log_info("datasets", "checked name=\"%s\" valid=%d reason=%s", c->name, c->valid, c->err.reason);
+    vx_log_info("datasets", "checked name=\"%s\" valid=%d reason=%s", c->name, c->valid,
+                c->err.reason);
     vx_post_store(d->o.post, d->o.store, store_op, c, stored);
     start_next(d);
 }

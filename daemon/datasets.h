@@ -1,4 +1,5 @@
-/* Registration of data sets: finding their folder beneath the configured root, and checking them in a child process
+/* Registration of data sets: finding their folder beneath the configured root, and checking them in
+ * a child process
  * (`voxeld verify`), one at a time. Thread: loop thread. */
 #ifndef VX_DAEMON_DATASETS_H
 #define VX_DAEMON_DATASETS_H
@@ -22,15 +23,16 @@ struct vx_datasets_options {
     void *ctx;
 };
 
-struct vx_datasets *vx_datasets_create(const struct vx_datasets_options *options, struct vx_err *err);
+struct vx_datasets *vx_datasets_create(const struct vx_datasets_options *options,
+                                       struct vx_err *err);
 /* Accepts NULL; no child may be running any more. */
 void vx_datasets_free(struct vx_datasets *d);
 
-/* The folder of data set `name`: ROOT/NAME, or `asked` (NULL: not asked; relative to ROOT or absolute beneath it).
- * Resolved without leaving ROOT, also not through links. VX_E_NOT_FOUND "unknown_dataset", VX_E_PERM
- * "outside_root", VX_E_INVALID "dataset_name". */
-int vx_datasets_locate(const struct vx_datasets *d, const char *name, const char *asked, char *ret_path, size_t size,
-                       struct vx_err *err);
+/* The folder of data set `name`: ROOT/NAME, or `asked` (NULL: not asked; relative to ROOT or
+ * absolute beneath it). Resolved without leaving ROOT, also not through links. VX_E_NOT_FOUND
+ * "unknown_dataset", VX_E_PERM "outside_root", VX_E_INVALID "dataset_name". */
+int vx_datasets_locate(const struct vx_datasets *d, const char *name, const char *asked,
+                       char *ret_path, size_t size, struct vx_err *err);
 /* Checks the data set soon; its state in the store is registering. */
 void vx_datasets_check(struct vx_datasets *d, const char *name);
 /* At start: checks what a stopped daemon left in state registering. */

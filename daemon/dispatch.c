@@ -1,4 +1,5 @@
-/* See dispatch.h. A task is a job that left the queue; it is dropped when its final state is on the disk. */
+/* See dispatch.h. A task is a job that left the queue; it is dropped when its final state is on the
+ * disk. */
 #include "daemon/dispatch.h"
 
 #include "base/clock.h"
@@ -110,8 +111,10 @@ void dispatch_change(struct vx_dispatch *d, int64_t id, enum vx_job_state to, co
     c->then = then;
     snprintf(c->phase, sizeof c->phase, "%s", phase ? phase : "");
     if (why) {
-        snprintf(c->code, sizeof c->code, "%s", why->reason[0] ? why->reason : vx_status_word(why->code));
-        snprintf(c->message, sizeof c->message, "%s%s%s", why->text, why->where[0] ? ": " : "", why->where);
+        snprintf(c->code, sizeof c->code, "%s",
+                 why->reason[0] ? why->reason : vx_status_word(why->code));
+        snprintf(c->message, sizeof c->message, "%s%s%s", why->text, why->where[0] ? ": " : "",
+                 why->where);
     }
     d->pending++;
     vx_post_store(d->o.post, d->o.store, change_op, c, change_done);
@@ -124,8 +127,8 @@ static void then_drop(struct vx_dispatch *d, struct task *t, int rc) {
 }
 
 /* The last change of a task; nothing else may touch it on the way. */
-void dispatch_leave(struct vx_dispatch *d, struct task *t, enum vx_job_state to, const struct vx_err *why,
-                    char *result) {
+void dispatch_leave(struct vx_dispatch *d, struct task *t, enum vx_job_state to,
+                    const struct vx_err *why, char *result) {
     t->s.stage = VX_TASK_LEAVING;
     dispatch_change(d, t->s.id, to, NULL, why, result, then_drop);
 }
@@ -182,13 +185,14 @@ static bool take_up(struct vx_dispatch *d, const struct vx_job *job) {
         return false; /* taken up when its check has ended */
     }
     if (rc == VX_OK && set.state == VX_DATASET_INVALID) {
-        rc = vx_fail(&err, VX_E_INVALID, "dataset_invalid", "data set %s is not usable: %s", job->dataset,
-                     set.reason_message);
+        rc = vx_fail(&err, VX_E_INVALID, "dataset_invalid", "data set %s is not usable: %s",
+                     job->dataset, set.reason_message);
     }
     struct task *t = rc == VX_OK ? calloc(1, sizeof *t) : NULL;
     if (t) {
         t->d = d;
-        t->s = (struct vx_sched_task){.id = job->id, .priority = job->priority, .stage = VX_TASK_PLANNING};
+        t->s = (struct vx_sched_task){
+            .id = job->id, .priority = job->priority, .stage = VX_TASK_PLANNING};
         t->spec = strdup(job->spec);
         t->raw_dir = strdup(set.path);
         t->plans = set.plans ? strdup(set.plans) : NULL;
@@ -207,7 +211,8 @@ static void look_at_queue(struct vx_dispatch *d) {
     if (room == 0) {
         return;
     }
-    struct vx_job_query query = {.states = 1u << VX_JOB_QUEUED, .limit = QUEUE_LOOK, .by_priority = true};
+    struct vx_job_query query = {
+        .states = 1u << VX_JOB_QUEUED, .limit = QUEUE_LOOK, .by_priority = true};
     struct vx_job_list list = {0};
     struct vx_err err = {0};
     if (vx_db_job_list(d->o.reader, &query, &list, &err) != VX_OK) {
@@ -286,7 +291,8 @@ void dispatch_ready(struct vx_dispatch *d, struct task *t) {
     if (t->resolved.prepare_only) {
         vx_auto_json json_t *result =
             json_pack("{s:s, s:s}", "key", t->resolved.key, "store", t->resolved.store_dir);
-        dispatch_leave(d, t, VX_JOB_SUCCEEDED, NULL, result ? json_dumps(result, JSON_COMPACT) : NULL);
+        dispatch_leave(d, t, VX_JOB_SUCCEEDED, NULL,
+                       result ? json_dumps(result, JSON_COMPACT) : NULL);
         return;
     }
     t->s.stage = VX_TASK_LEAVING; /* on its way to READY: nobody else moves it */
@@ -338,7 +344,8 @@ void vx_dispatch_drain(struct vx_dispatch *d) {
         struct task *t = d->tasks[i];
         if (t->s.stage == VX_TASK_WANTS || t->s.stage == VX_TASK_READY) {
             dispatch_leave(d, t, VX_JOB_QUEUED, &d->stopped, NULL);
-        } else if (t->s.stage == VX_TASK_RUNNING && vx_worker_thread_job(t->worker->thread) == t->s.id) {
+        } else if (t->s.stage == VX_TASK_RUNNING &&
+                   vx_worker_thread_job(t->worker->thread) == t->s.id) {
             vx_worker_thread_stop(t->worker->thread);
         }
     }
@@ -356,14 +363,16 @@ int64_t vx_dispatch_device(const struct vx_dispatch *d, unsigned index, const ch
     return vx_worker_thread_job(d->workers[index].thread);
 }
 
-struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options, struct vx_err *err) {
+struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options,
+                                       struct vx_err *err) {
     struct vx_dispatch *d = calloc(1, sizeof *d);
     if (!d) {
         vx_fail(err, VX_E_NOMEM, NULL, "starting the scheduler");
         return NULL;
     }
     d->o = *options;
-    vx_fail(&d->stopped, VX_E_STATE, "daemon_stopped", "the daemon was stopped; the job goes on when it is started");
+    vx_fail(&d->stopped, VX_E_STATE, "daemon_stopped",
+            "the daemon was stopped; the job goes on when it is started");
     struct vx_worker_thread_options worker = {
         .device = "cpu:0",
         .store = options->store,

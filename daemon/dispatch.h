@@ -1,6 +1,7 @@
-/* Jobs on their way from the queue to a device: planning on the thread pool, preparation in child processes (one build
- * per KEY however many jobs wait for it), then a free device. Decisions are scheduler.h's; this file carries them out.
- * Every state change is durable before the next step is taken. Thread: loop thread. */
+/* Jobs on their way from the queue to a device: planning on the thread pool, preparation in child
+ * processes (one build per KEY however many jobs wait for it), then a free device. Decisions are
+ * scheduler.h's; this file carries them out. Every state change is durable before the next step is
+ * taken. Thread: loop thread. */
 #ifndef VX_DAEMON_DISPATCH_H
 #define VX_DAEMON_DISPATCH_H
 
@@ -30,14 +31,17 @@ struct vx_dispatch_options {
     void *ctx;
 };
 
-struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options, struct vx_err *err);
+struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options,
+                                       struct vx_err *err);
 /* Something changed (a job, a data set): look at the queue. Cheap. */
 void vx_dispatch_kick(struct vx_dispatch *d);
 /* A person asked to end the job; its state is cancelling or cancelled already. */
 void vx_dispatch_cancel(struct vx_dispatch *d, int64_t id);
-/* Takes up nothing more, sends waiting jobs back to the queue, lets trainings checkpoint and end; then `drained`. */
+/* Takes up nothing more, sends waiting jobs back to the queue, lets trainings checkpoint and end;
+ * then `drained`. */
 void vx_dispatch_drain(struct vx_dispatch *d);
-/* Job on the device with that index, 0 where it is idle; -1 past the last device. *ret_name may be NULL. */
+/* Job on the device with that index, 0 where it is idle; -1 past the last device. *ret_name may be
+ * NULL. */
 int64_t vx_dispatch_device(const struct vx_dispatch *d, unsigned index, const char **ret_name);
 /* After drained. Joins the worker threads. Accepts NULL. */
 void vx_dispatch_free(struct vx_dispatch *d);

@@ -61,8 +61,8 @@ void dispatch_change(struct vx_dispatch *d, int64_t id, enum vx_job_state to, co
                      void (*then)(struct vx_dispatch *d, struct task *t, int rc));
 /* Forgets the task. */
 void dispatch_drop(struct vx_dispatch *d, struct task *t);
-void dispatch_leave(struct vx_dispatch *d, struct task *t, enum vx_job_state to, const struct vx_err *why,
-                    char *result);
+void dispatch_leave(struct vx_dispatch *d, struct task *t, enum vx_job_state to,
+                    const struct vx_err *why, char *result);
 /* The prepared data of t is complete. */
 void dispatch_ready(struct vx_dispatch *d, struct task *t);
 

@@ -1,5 +1,5 @@
-/* State folder: lock and token. The lock is a flock on DIR/lock, so the kernel drops it however the owner ends; the
- * pid inside is only for the message. */
+/* State folder: lock and token. The lock is a flock on DIR/lock, so the kernel drops it however the
+ * owner ends; the pid inside is only for the message. */
 #include "daemon/home.h"
 
 #include "base/err.h"
@@ -34,8 +34,9 @@ static int take_lock(const char *dir, int *ret_fd, struct vx_err *err) {
         pid[n > 0 ? n : 0] = '\0';
         pid[strcspn(pid, "\n")] = '\0';
         vx_fail(err, VX_E_BUSY, "state_locked",
-                "the state folder %s is in use by another voxeld (pid %s); stop it or give another --state", dir,
-                pid[0] ? pid : "unknown");
+                "the state folder %s is in use by another voxeld (pid %s); stop it or give another "
+                "--state",
+                dir, pid[0] ? pid : "unknown");
         return vx_err_at(err, "%s", path);
     }
     char pid[32];
@@ -77,13 +78,17 @@ static int read_token(const char *dir, char ret[VX_TOKEN_SIZE], struct vx_err *e
     }
     len = strcspn(text, "\r\n");
     text[len] = '\0';
-    if (len < 16 || len >= VX_TOKEN_SIZE || strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != len) {
-        return vx_fail(err, VX_E_INVALID, "token_invalid",
-                       "%s must hold one line of 16 to 64 letters, digits, - or _; remove it to get a new one", path);
+    if (len < 16 || len >= VX_TOKEN_SIZE ||
+        strspn(text, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ-_") != len) {
+        return vx_fail(
+            err, VX_E_INVALID, "token_invalid",
+            "%s must hold one line of 16 to 64 letters, digits, - or _; remove it to get a new one",
+            path);
     }
     struct stat st;
     if (stat(path, &st) == 0 && (st.st_mode & 077) != 0 && chmod(path, 0600) != 0) {
-        return vx_fail_errno(err, errno, path, "%s is readable by others and cannot be closed", path);
+        return vx_fail_errno(err, errno, path, "%s is readable by others and cannot be closed",
+                             path);
     }
     memcpy(ret, text, len + 1);
     return VX_OK;

@@ -1,5 +1,5 @@
-/* What the HTTP interface asks of the daemon. Nothing here blocks: reads of the store, of telemetry's snapshot and of a
- * few file names. Thread: loop thread. */
+/* What the HTTP interface asks of the daemon. Nothing here blocks: reads of the store, of
+ * telemetry's snapshot and of a few file names. Thread: loop thread. */
 #include "daemon/app.h"
 
 #include "api/api.h"
@@ -30,7 +30,8 @@ static bool wants_replace(const char *spec) {
 /* A device that this host does not have is refused at once instead of waiting for ever. */
 static int check_device(struct vx_app *app, const char *spec, struct vx_err *err) {
     vx_auto_json json_t *o = json_loads(spec, 0, NULL);
-    const char *want = json_string_value(json_object_get(json_object_get(o, "resources"), "device"));
+    const char *want =
+        json_string_value(json_object_get(json_object_get(o, "resources"), "device"));
     if (!want || strcmp(want, "auto") == 0 || strcmp(want, "cpu") == 0) {
         return VX_OK;
     }
@@ -40,13 +41,14 @@ static int check_device(struct vx_app *app, const char *spec, struct vx_err *err
             return VX_OK;
         }
     }
-    vx_fail(err, VX_E_INVALID, "unknown_device", "this host has no device \"%.60s\"; GET /v1/devices lists them", want);
+    vx_fail(err, VX_E_INVALID, "unknown_device",
+            "this host has no device \"%.60s\"; GET /v1/devices lists them", want);
     return vx_err_at(err, "/resources/device");
 }
 
 static int check_result(struct vx_app *app, const struct vx_job_new *job, struct vx_err *err) {
-    vx_auto_free char *path = vx_publish_path(app->config.results, job->dataset, job->results_name, job->configuration,
-                                              job->fold);
+    vx_auto_free char *path = vx_publish_path(app->config.results, job->dataset, job->results_name,
+                                              job->configuration, job->fold);
     if (!path) {
         return vx_fail(err, VX_E_NOMEM, NULL, "checking the results folder");
     }
@@ -54,7 +56,8 @@ static int check_result(struct vx_app *app, const struct vx_job_new *job, struct
         return VX_OK;
     }
     vx_fail(err, VX_E_EXISTS, "result_exists",
-            "%s exists already; give the job another results.name, or \"replace\": true to keep the old one aside",
+            "%s exists already; give the job another results.name, or \"replace\": true to keep "
+            "the old one aside",
             path);
     return vx_err_at(err, "/results/name");
 }
@@ -62,15 +65,15 @@ static int check_result(struct vx_app *app, const struct vx_job_new *job, struct
 static int job_check(void *arg, const struct vx_job_new *job, struct vx_err *err) {
     struct vx_app *app = arg;
     if (strcmp(job->type, "train") != 0 && strcmp(job->type, "prepare") != 0) {
-        vx_fail(err, VX_E_INVALID, "type_unsupported", "jobs of type \"%s\" cannot be run yet; train and prepare can",
-                job->type);
+        vx_fail(err, VX_E_INVALID, "type_unsupported",
+                "jobs of type \"%s\" cannot be run yet; train and prepare can", job->type);
         return vx_err_at(err, "/type");
     }
     struct vx_dataset set = {0};
     int rc = vx_db_dataset_get(app->reader, job->dataset, &set, err);
     if (rc == VX_E_NOT_FOUND) {
-        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset", "data set %s is not registered; POST it to /v1/datasets first",
-                job->dataset);
+        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset",
+                "data set %s is not registered; POST it to /v1/datasets first", job->dataset);
         return vx_err_at(err, "/dataset");
     }
     if (rc != VX_OK) {
@@ -97,8 +100,8 @@ static void cancel_requested(void *arg, int64_t id) {
     vx_dispatch_cancel(((struct vx_app *)arg)->dispatch, id);
 }
 
-static int dataset_locate(void *arg, const char *name, const char *asked, char *ret_path, size_t size,
-                          struct vx_err *err) {
+static int dataset_locate(void *arg, const char *name, const char *asked, char *ret_path,
+                          size_t size, struct vx_err *err) {
     return vx_datasets_locate(((struct vx_app *)arg)->datasets, name, asked, ret_path, size, err);
 }
 
@@ -114,9 +117,10 @@ static json_t *devices(void *arg) {
     struct vx_memory memory = {0};
     vx_memory_read(&memory);
     for (unsigned i = 0; (job = vx_dispatch_device(app->dispatch, i, &name)) >= 0; i++) {
-        json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I}", "name", name, "kind", "cpu", "model",
-                              app->cpu_model, "state", job ? "busy" : "idle", "cores", app->cores, "utilisation",
-                              vx_telemetry_cpu(app->telemetry), "memory_bytes", (json_int_t)memory.total_bytes,
+        json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I}", "name", name, "kind",
+                              "cpu", "model", app->cpu_model, "state", job ? "busy" : "idle",
+                              "cores", app->cores, "utilisation", vx_telemetry_cpu(app->telemetry),
+                              "memory_bytes", (json_int_t)memory.total_bytes,
                               "memory_available_bytes", (json_int_t)memory.available_bytes);
         json_object_set_new(o, "job", job ? json_integer(job) : json_null());
         json_array_append_new(list, o);
@@ -129,8 +133,9 @@ static json_t *disk_of(const char *path) {
     if (statvfs(path, &fs) != 0) {
         return json_pack("{s:s}", "path", path);
     }
-    return json_pack("{s:s, s:I, s:I}", "path", path, "total_bytes", (json_int_t)fs.f_blocks * (json_int_t)fs.f_frsize,
-                     "free_bytes", (json_int_t)fs.f_bavail * (json_int_t)fs.f_frsize);
+    return json_pack("{s:s, s:I, s:I}", "path", path, "total_bytes",
+                     (json_int_t)fs.f_blocks * (json_int_t)fs.f_frsize, "free_bytes",
+                     (json_int_t)fs.f_bavail * (json_int_t)fs.f_frsize);
 }
 
 static json_t *system_info(void *arg) {
@@ -139,15 +144,17 @@ static json_t *system_info(void *arg) {
     struct vx_memory memory = {0};
     uname(&host);
     vx_memory_read(&memory);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:{s:o, s:o, s:o, s:o}, s:{s:I, s:I, s:I, s:I}}",
-                     "version", VX_VERSION, "commit", VX_COMMIT, "hostname", host.nodename, "kernel", host.release,
-                     "cpu_model", app->cpu_model, "cores", app->cores, "cpu_utilisation",
-                     vx_telemetry_cpu(app->telemetry), "memory_bytes", (json_int_t)memory.total_bytes,
-                     "memory_available_bytes", (json_int_t)memory.available_bytes, "uptime_seconds",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:{s:o, s:o, s:o, s:o}, "
+                     "s:{s:I, s:I, s:I, s:I}}",
+                     "version", VX_VERSION, "commit", VX_COMMIT, "hostname", host.nodename,
+                     "kernel", host.release, "cpu_model", app->cpu_model, "cores", app->cores,
+                     "cpu_utilisation", vx_telemetry_cpu(app->telemetry), "memory_bytes",
+                     (json_int_t)memory.total_bytes, "memory_available_bytes",
+                     (json_int_t)memory.available_bytes, "uptime_seconds",
                      (json_int_t)((vx_wall_ms() - app->started_ms) / 1000), "folders", "state",
                      disk_of(app->config.state), "data", disk_of(app->config.data), "preprocessed",
-                     disk_of(app->config.preprocessed), "results", disk_of(app->config.results), "limits",
-                     "cpu_threads", (json_int_t)app->config.cpu_threads, "loader_workers",
+                     disk_of(app->config.preprocessed), "results", disk_of(app->config.results),
+                     "limits", "cpu_threads", (json_int_t)app->config.cpu_threads, "loader_workers",
                      (json_int_t)app->config.loader_workers, "prepare_processes",
                      (json_int_t)app->config.prepare_processes, "child_memory_bytes",
                      (json_int_t)app->config.memory_limit);
@@ -162,20 +169,24 @@ static void metrics(void *arg, struct vx_buf *out) {
     vx_telemetry_metrics(app->telemetry, out);
     struct vx_store_stats s;
     vx_store_get_stats(app->store, &s);
-    vx_buf_printf(out,
-                  "# HELP voxeld_store_operations_total Operations of the store.\n"
-                  "# TYPE voxeld_store_operations_total counter\nvoxeld_store_operations_total %llu\n"
-                  "# HELP voxeld_store_commits_total Commits of the store.\n"
-                  "# TYPE voxeld_store_commits_total counter\nvoxeld_store_commits_total %llu\n"
-                  "# HELP voxeld_store_commit_seconds_total Time spent in commits.\n"
-                  "# TYPE voxeld_store_commit_seconds_total counter\nvoxeld_store_commit_seconds_total %.6f\n",
-                  (unsigned long long)s.operations, (unsigned long long)s.commits, (double)s.commit_ns * 1e-9);
+    vx_buf_printf(
+        out,
+        "# HELP voxeld_store_operations_total Operations of the store.\n"
+        "# TYPE voxeld_store_operations_total counter\nvoxeld_store_operations_total %llu\n"
+        "# HELP voxeld_store_commits_total Commits of the store.\n"
+        "# TYPE voxeld_store_commits_total counter\nvoxeld_store_commits_total %llu\n"
+        "# HELP voxeld_store_commit_seconds_total Time spent in commits.\n"
+        "# TYPE voxeld_store_commit_seconds_total counter\nvoxeld_store_commit_seconds_total "
+        "%.6f\n",
+        (unsigned long long)s.operations, (unsigned long long)s.commits,
+        (double)s.commit_ns * 1e-9);
 }
 
 static bool ready(void *arg, char *ret_why, size_t size) {
     struct vx_app *app = arg;
     if (app->draining || !app->ready) {
-        snprintf(ret_why, size, "%s", app->draining ? "the daemon is stopping" : "the daemon is starting");
+        snprintf(ret_why, size, "%s",
+                 app->draining ? "the daemon is stopping" : "the daemon is starting");
         return false;
     }
     return true;

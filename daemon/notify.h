@@ -1,5 +1,5 @@
-/* What the daemon tells systemd: ready, status, watchdog, stopping. Without a manager (NOTIFY_SOCKET unset) every call
- * does nothing. Thread: loop thread. */
+/* What the daemon tells systemd: ready, status, watchdog, stopping. Without a manager
+ * (NOTIFY_SOCKET unset) every call does nothing. Thread: loop thread. */
 #ifndef VX_DAEMON_NOTIFY_H
 #define VX_DAEMON_NOTIFY_H
 

@@ -115,7 +115,8 @@ static void on_done(int rc, const struct vx_err *err, void *arg) {
     vx_post(c->post, on_loop, c);
 }
 
-void vx_post_store(struct vx_post *p, struct vx_store *store, vx_post_op op, void *arg, vx_post_then then) {
+void vx_post_store(struct vx_post *p, struct vx_store *store, vx_post_op op, void *arg,
+                   vx_post_then then) {
     struct call *c = calloc(1, sizeof *c);
     if (!c) {
         vx_log_err("post", "out_of_memory");

@@ -59,13 +59,14 @@ static int read_spec(struct work *w, struct vx_err *err) {
 static int read_plans(struct work *w, struct vx_err *err) {
     vx_auto_json json_t *json = NULL;
     vx_auto_free char *path = vx_strf("%s/dataset.json", w->in->raw_dir);
-    int rc = path ? vx_dataset_load(w->in->raw_dir, &w->dataset, err) : vx_fail(err, VX_E_NOMEM, NULL, "planning");
+    int rc = path ? vx_dataset_load(w->in->raw_dir, &w->dataset, err)
+                  : vx_fail(err, VX_E_NOMEM, NULL, "planning");
     if (rc == VX_OK) {
         rc = vx_json_load_file(path, 64u << 20, &w->dataset_json, err);
     }
     if (rc == VX_OK && !w->in->plans) {
-        rc = vx_fail(err, VX_E_STATE, "dataset_not_ready", "data set %s has no plan; register it again",
-                     w->dataset.name);
+        rc = vx_fail(err, VX_E_STATE, "dataset_not_ready",
+                     "data set %s has no plan; register it again", w->dataset.name);
     }
     if (rc == VX_OK) {
         rc = vx_json_parse(w->in->plans, strlen(w->in->plans), 64u << 20, 32, &json, err);
@@ -82,8 +83,9 @@ static int read_plans(struct work *w, struct vx_err *err) {
         }
     }
     if (!w->config) {
-        vx_fail(err, VX_E_NOT_FOUND, "unknown_configuration", "the plan of %s has no configuration \"%s\"",
-                w->dataset.name, w->spec.configuration);
+        vx_fail(err, VX_E_NOT_FOUND, "unknown_configuration",
+                "the plan of %s has no configuration \"%s\"", w->dataset.name,
+                w->spec.configuration);
         return vx_err_at(err, "/configuration");
     }
     return VX_OK;
@@ -128,7 +130,9 @@ static int make_split(struct work *w, struct vx_err *err) {
             rc = splits ? VX_OK : err->code;
         }
     }
-    return rc == VX_OK ? vx_split_fold(splits, w->names, (int)w->raw.n_cases, w->spec.fold, &w->split, err) : rc;
+    return rc == VX_OK
+               ? vx_split_fold(splits, w->names, (int)w->raw.n_cases, w->spec.fold, &w->split, err)
+               : rc;
 }
 
 /* --- recipe --- */
@@ -141,8 +145,9 @@ static int make_policy(const struct work *w, struct vx_aug_policy *p, struct vx_
         w->spec.augment.enabled ? vx_aug_policy_default : vx_aug_policy_none;
     int rc = make((uint32_t)c->dims, (uint32_t)c->n_channels, patch, p);
     if (rc != VX_OK) {
-        return vx_fail(err, rc, "patch_unsupported", "no augmentation fits patch %d x %d x %d with %d channels",
-                       patch[0], patch[1], patch[2], c->n_channels);
+        return vx_fail(err, rc, "patch_unsupported",
+                       "no augmentation fits patch %d x %d x %d with %d channels", patch[0],
+                       patch[1], patch[2], c->n_channels);
     }
     if (!w->spec.augment.mirror) {
         p->mirror_axes = 0;
@@ -174,7 +179,9 @@ static int make_recipe(struct work *w, struct vx_err *err) {
         .channels = (uint32_t)w->config->n_channels,
         .batch = (uint32_t)w->config->batch_size,
         .patch = {w->config->patch_size[0], w->config->patch_size[1], w->config->patch_size[2]},
-        .oversample = w->spec.training.oversample_foreground > 0 ? w->spec.training.oversample_foreground : -1,
+        .oversample = w->spec.training.oversample_foreground > 0
+                          ? w->spec.training.oversample_foreground
+                          : -1,
         .mask_channels = policy.mask_channels,
         .has_ignore = w->dataset.ignore_label >= 0,
         .policy = &policy,
@@ -186,7 +193,8 @@ static int make_recipe(struct work *w, struct vx_err *err) {
 
 static void plan_pool(const struct work *w, struct vx_brief *b) {
     const struct vx_config *c = w->in->config;
-    struct vx_pool_limits limits = {.cores = (uint32_t)vx_schedulable_cores(), .trainer_threads = (uint32_t)b->threads};
+    struct vx_pool_limits limits = {.cores = (uint32_t)vx_schedulable_cores(),
+                                    .trainer_threads = (uint32_t)b->threads};
     int asked = w->spec.loader.workers > 0 ? w->spec.loader.workers : (int)c->loader_workers;
     struct vx_pool_plan pool;
     vx_pool_plan(w->recipe, &limits, (uint32_t)asked, &pool);
@@ -210,7 +218,8 @@ static void fold_text(int fold, char buf[16]) {
 static const char *const precision_words[] = {
     [VX_SPEC_PRECISION_AUTO] = "auto", [VX_SPEC_FP32] = "fp32", [VX_SPEC_BF16] = "bf16"};
 
-static int write_brief(const struct work *w, const char *store_dir, const char *path, struct vx_err *err) {
+static int write_brief(const struct work *w, const char *store_dir, const char *path,
+                       struct vx_err *err) {
     const struct vx_job_spec *s = &w->spec;
     const struct vx_plan_config *c = w->config;
     char fold[16];
@@ -233,7 +242,8 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .replace = s->results.replace,
         .channels = (uint32_t)c->n_channels,
         .classes = (uint32_t)w->dataset.n_labels,
-        .patch = {(uint32_t)c->patch_size[0], (uint32_t)c->patch_size[1], (uint32_t)c->patch_size[2]},
+        .patch = {(uint32_t)c->patch_size[0], (uint32_t)c->patch_size[1],
+                  (uint32_t)c->patch_size[2]},
         .schedule = {(uint32_t)c->batch_size, (uint32_t)s->training.iterations_per_epoch,
                      (uint32_t)s->training.val_iterations_per_epoch, (uint32_t)s->training.epochs},
         .seed = s->training.seed,
@@ -241,7 +251,8 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .momentum = s->training.momentum,
         .weight_decay = s->training.weight_decay,
         .checkpoint_seconds = s->training.checkpoint_seconds,
-        .threads = w->in->config->cpu_threads ? (int)w->in->config->cpu_threads : vx_schedulable_cores(),
+        .threads =
+            w->in->config->cpu_threads ? (int)w->in->config->cpu_threads : vx_schedulable_cores(),
         .nice = CHILD_NICE,
         .spec = w->spec_json,
         .recipe = recipe,
@@ -317,7 +328,8 @@ int vx_resolve(const struct vx_resolve_input *in, struct vx_resolved *ret, struc
     }
     w->in = in;
     int rc = vx_mkdirs(in->job_dir, 0755, err);
-    int (*const steps[])(struct work *, struct vx_err *) = {read_spec, read_plans, apply_overrides, list_cases};
+    int (*const steps[])(struct work *, struct vx_err *) = {read_spec, read_plans, apply_overrides,
+                                                            list_cases};
     for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(steps); i++) {
         rc = steps[i](w, err);
     }

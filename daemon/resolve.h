@@ -1,6 +1,7 @@
-/* From a job's spec and its data set to everything that is needed to run it: the plan with the job's overrides, the
- * KEY and folder of its prepared data, split and recipe, and the session's brief. Reads small files and computes; takes
- * milliseconds to tens of them, so the daemon runs it on libuv's thread pool, never on the loop. Thread: any. */
+/* From a job's spec and its data set to everything that is needed to run it: the plan with the
+ * job's overrides, the KEY and folder of its prepared data, split and recipe, and the session's
+ * brief. Reads small files and computes; takes milliseconds to tens of them, so the daemon runs it
+ * on libuv's thread pool, never on the loop. Thread: any. */
 #ifndef VX_DAEMON_RESOLVE_H
 #define VX_DAEMON_RESOLVE_H
 
@@ -12,10 +13,11 @@ struct vx_err;
 
 struct vx_resolve_input {
     int64_t job_id;
-    const char *spec;        /* canonical JSON of core/spec */
-    const char *job_dir;     /* made where missing; plans.json, dataset.json and session.json are written there */
-    const char *raw_dir;     /* the raw data set */
-    const char *plans;       /* JSON as verify made it */
+    const char *spec;    /* canonical JSON of core/spec */
+    const char *job_dir; /* made where missing; plans.json, dataset.json and session.json are
+                            written there */
+    const char *raw_dir; /* the raw data set */
+    const char *plans;   /* JSON as verify made it */
     const struct vx_config *config;
 };
 
@@ -30,8 +32,8 @@ struct vx_resolved {
     bool prepare_only; /* a job of type prepare: done when the data is complete */
 };
 
-/* A job that was resolved before keeps its brief as long as its store's KEY is the same. Errors carry a reason code
- * for the job. */
+/* A job that was resolved before keeps its brief as long as its store's KEY is the same. Errors
+ * carry a reason code for the job. */
 int vx_resolve(const struct vx_resolve_input *in, struct vx_resolved *ret, struct vx_err *err);
 void vx_resolved_release(struct vx_resolved *r);
 

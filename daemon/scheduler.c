@@ -26,8 +26,8 @@ static bool being_built(const char *key, const struct vx_sched_build *builds, si
     return false;
 }
 
-int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n, const struct vx_sched_build *builds,
-                        size_t n_builds, size_t max_builds) {
+int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n,
+                        const struct vx_sched_build *builds, size_t n_builds, size_t max_builds) {
     int best = -1;
     for (size_t i = 0; n_builds < max_builds && i < n; i++) {
         if (tasks[i].stage == VX_TASK_WANTS && !being_built(tasks[i].key, builds, n_builds) &&

@@ -1,5 +1,5 @@
-/* The scheduler's decisions, as pure functions over what dispatch.c knows: which job goes on next. Highest priority
- * first, then the oldest (smallest id). Thread: any. */
+/* The scheduler's decisions, as pure functions over what dispatch.c knows: which job goes on next.
+ * Highest priority first, then the oldest (smallest id). Thread: any. */
 #ifndef VX_DAEMON_SCHEDULER_H
 #define VX_DAEMON_SCHEDULER_H
 
@@ -33,12 +33,12 @@ struct vx_sched_build {
 bool vx_sched_before(const struct vx_sched_task *a, const struct vx_sched_task *b);
 /* Index of the best task in stage, or -1. */
 int vx_sched_best(const struct vx_sched_task *tasks, size_t n, enum vx_task_stage stage);
-/* The task for which a build should start now, or -1: the best that wants data for which no build runs, while fewer
- * than max_builds run. All tasks with the same KEY share that one build. */
-int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n, const struct vx_sched_build *builds,
-                        size_t n_builds, size_t max_builds);
-/* How many more queued jobs may be taken up: the line before the devices stays short, so that a job with a high
- * priority that arrives late is not stuck behind many that were planned early. */
+/* The task for which a build should start now, or -1: the best that wants data for which no build
+ * runs, while fewer than max_builds run. All tasks with the same KEY share that one build. */
+int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n,
+                        const struct vx_sched_build *builds, size_t n_builds, size_t max_builds);
+/* How many more queued jobs may be taken up: the line before the devices stays short, so that a job
+ * with a high priority that arrives late is not stuck behind many that were planned early. */
 size_t vx_sched_room(const struct vx_sched_task *tasks, size_t n, size_t max_waiting);
 
 #endif

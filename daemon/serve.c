@@ -1,8 +1,8 @@
 /* `voxeld serve`: builds the tree of struct vx_app, runs the loop, takes it down in reverse.
  *
- * A stop (SIGTERM, SIGINT) drains: submissions get 503, waiting jobs go back to the queue, trainings write a
- * checkpoint and end, then the HTTP interface, the store and the loop are closed and the exit status is 0. Further
- * signals change nothing. */
+ * A stop (SIGTERM, SIGINT) drains: submissions get 503, waiting jobs go back to the queue,
+ * trainings write a checkpoint and end, then the HTTP interface, the store and the loop are closed
+ * and the exit status is 0. Further signals change nothing. */
 #include "daemon/app.h"
 
 #include "api/api.h"
@@ -86,8 +86,9 @@ static void on_tick(uv_timer_t *timer) {
     char status[128];
     int64_t counts[VX_JOB_STATES];
     if (!app->draining && vx_db_job_counts(app->reader, counts, NULL) == VX_OK) {
-        snprintf(status, sizeof status, "%lld running, %lld waiting", (long long)counts[VX_JOB_RUNNING],
-                 (long long)(counts[VX_JOB_QUEUED] + counts[VX_JOB_PREPARING] + counts[VX_JOB_READY]));
+        snprintf(
+            status, sizeof status, "%lld running, %lld waiting", (long long)counts[VX_JOB_RUNNING],
+            (long long)(counts[VX_JOB_QUEUED] + counts[VX_JOB_PREPARING] + counts[VX_JOB_READY]));
         vx_notify_status(status);
     }
 }
@@ -148,14 +149,24 @@ static int start_parts(struct vx_app *app, struct vx_err *err) {
     if (!app->children) {
         return vx_fail(err, VX_E_NOMEM, NULL, "starting the children's supervisor");
     }
-    struct vx_datasets_options datasets = {.root = app->config.data, .store = app->store, .post = app->post,
-                                           .reader = app->reader, .children = app->children, .changed = kick_soon,
+    struct vx_datasets_options datasets = {.root = app->config.data,
+                                           .store = app->store,
+                                           .post = app->post,
+                                           .reader = app->reader,
+                                           .children = app->children,
+                                           .changed = kick_soon,
                                            .ctx = app};
     app->datasets = vx_datasets_create(&datasets, err);
-    struct vx_dispatch_options dispatch = {.loop = &app->loop, .store = app->store, .post = app->post,
-                                           .reader = app->reader, .children = app->children,
-                                           .telemetry = app->telemetry, .config = &app->config,
-                                           .jobs_dir = app->jobs_dir, .drained = on_drained, .ctx = app};
+    struct vx_dispatch_options dispatch = {.loop = &app->loop,
+                                           .store = app->store,
+                                           .post = app->post,
+                                           .reader = app->reader,
+                                           .children = app->children,
+                                           .telemetry = app->telemetry,
+                                           .config = &app->config,
+                                           .jobs_dir = app->jobs_dir,
+                                           .drained = on_drained,
+                                           .ctx = app};
     app->dispatch = app->datasets ? vx_dispatch_create(&dispatch, err) : NULL;
     return app->dispatch ? VX_OK : VX_E_INTERNAL;
 }
@@ -190,11 +201,12 @@ static int announce(struct vx_app *app, struct vx_err *err) {
         }
     }
     app->ready = true;
-    printf("voxeld ready http://%s%s%s:%d/?token=%s\n", v6 ? "[" : "", app->config.host, v6 ? "]" : "", port,
-           app->home.token);
+    printf("voxeld ready http://%s%s%s:%d/?token=%s\n", v6 ? "[" : "", app->config.host,
+           v6 ? "]" : "", port, app->home.token);
     fflush(stdout);
     vx_notify_ready("waiting for jobs");
-    vx_log_notice("serve", "ready port=%d state=\"%s\" data=\"%s\"", port, app->config.state, app->config.data);
+    vx_log_notice("serve", "ready port=%d state=\"%s\" data=\"%s\"", port, app->config.state,
+                  app->config.data);
     return VX_OK;
 }
 

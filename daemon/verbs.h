@@ -1,5 +1,6 @@
-/* The verbs of the one binary. Each takes argv with argv[0] = the verb and returns the exit status: 0 done, 1 failed
- * (the reason is on stderr or in the last JSON line), 2 wrong usage. Thread: main thread of its own process. */
+/* The verbs of the one binary. Each takes argv with argv[0] = the verb and returns the exit status:
+ * 0 done, 1 failed (the reason is on stderr or in the last JSON line), 2 wrong usage. Thread: main
+ * thread of its own process. */
 #ifndef VX_DAEMON_VERBS_H
 #define VX_DAEMON_VERBS_H
 

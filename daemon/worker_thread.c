@@ -144,7 +144,8 @@ static void on_line(void *ctx, const json_t *line) {
     if (strcmp(event, "epoch") == 0) {
         store_epoch(w, line);
     } else if (strcmp(event, "checkpoint") == 0) {
-        submit_note(w, (struct note){.batches = json_integer_value(json_object_get(line, "batches"))});
+        submit_note(w,
+                    (struct note){.batches = json_integer_value(json_object_get(line, "batches"))});
     } else if (strcmp(event, "phase") == 0) {
         const char *phase = json_string_value(json_object_get(line, "phase"));
         submit_note(w, (struct note){.batches = -1, .phase = phase ? strdup(phase) : NULL});
@@ -178,7 +179,8 @@ static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoin
     const char *message = json_string_value(json_object_get(evidence, "message"));
     vx_recorder_say(w->recorder, "the training process crashed (exit status %d, signal %d): %s",
                     (int)json_integer_value(json_object_get(evidence, "exit_status")),
-                    (int)json_integer_value(json_object_get(evidence, "signal")), message ? message : "");
+                    (int)json_integer_value(json_object_get(evidence, "signal")),
+                    message ? message : "");
     int rc = vx_store_call(w->o.store, crash_op, &c, &err);
     if (rc != VX_OK) {
         vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)c.job, err.text);
@@ -224,8 +226,8 @@ struct final {
     struct vx_job_change change;
 };
 
-/* A cancel may have arrived at any moment before: then cancelled is what a finished or failed one becomes where the
- * table allows no other way, and an already final state stays. */
+/* A cancel may have arrived at any moment before: then cancelled is what a finished or failed one
+ * becomes where the table allows no other way, and an already final state stays. */
 static int final_op(struct vx_db *db, void *arg, struct vx_err *err) {
     struct final *f = arg;
     struct vx_job job;
@@ -250,8 +252,8 @@ static int final_op(struct vx_db *db, void *arg, struct vx_err *err) {
 static int publish(struct vx_worker_thread *w, json_t *result, struct vx_err *err) {
     const struct vx_brief *b = w->brief;
     vx_recorder_draw(w->recorder, NULL);
-    vx_auto_json json_t *job = json_pack("{s:I, s:O, s:O}", "id", (json_int_t)b->job_id, "spec", b->spec, "result",
-                                         result);
+    vx_auto_json json_t *job = json_pack("{s:I, s:O, s:O}", "id", (json_int_t)b->job_id, "spec",
+                                         b->spec, "result", result);
     struct vx_publish p = {b->dir,  b->results_root, b->dataset, b->name, b->configuration,
                            b->fold, b->job_id,       b->replace, job};
     vx_auto_free char *path = NULL;
@@ -262,8 +264,8 @@ static int publish(struct vx_worker_thread *w, json_t *result, struct vx_err *er
     return rc;
 }
 
-static void conclude(struct vx_worker_thread *w, int64_t job, enum vx_session_end end, json_t *result,
-                     struct vx_err *err) {
+static void conclude(struct vx_worker_thread *w, int64_t job, enum vx_session_end end,
+                     json_t *result, struct vx_err *err) {
     if (end == VX_SESSION_SUCCEEDED && publish(w, result, err) != VX_OK) {
         end = VX_SESSION_FAILED;
     }
@@ -294,7 +296,8 @@ static void conclude(struct vx_worker_thread *w, int64_t job, enum vx_session_en
         vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)job, store_err.text);
     }
     vx_log_info("worker", "job_ended job=%lld state=%s reason=%s text=\"%s\"", (long long)job,
-                vx_job_state_word(f.change.to), f.change.reason_code ? f.change.reason_code : "", err->text);
+                vx_job_state_word(f.change.to), f.change.reason_code ? f.change.reason_code : "",
+                err->text);
 }
 
 static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
@@ -349,7 +352,8 @@ static void *thread_main(void *arg) {
     }
 }
 
-struct vx_worker_thread *vx_worker_thread_create(const struct vx_worker_thread_options *options, struct vx_err *err) {
+struct vx_worker_thread *vx_worker_thread_create(const struct vx_worker_thread_options *options,
+                                                 struct vx_err *err) {
     struct vx_worker_thread *w = calloc(1, sizeof *w);
     if (!w || vx_session_mailbox_init(&w->mailbox, err) != VX_OK) {
         free(w);
@@ -379,7 +383,8 @@ int64_t vx_worker_thread_job(const struct vx_worker_thread *w) {
     return w->job; /* changed on the loop thread only, where this is called */
 }
 
-int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const char *brief_path, struct vx_err *err) {
+int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const char *brief_path,
+                           struct vx_err *err) {
     char *path = strdup(brief_path);
     if (!path) {
         return vx_fail(err, VX_E_NOMEM, NULL, "starting job %lld", (long long)job_id);

@@ -1,6 +1,6 @@
-/* The thread that drives one device: it runs one training at a time by supervising a session, writes the job's history
- * to the store and its files, and publishes the result. One per device; the CPU counts as one ("cpu:0").
- * Thread: create, start, ask and free on the loop thread. */
+/* The thread that drives one device: it runs one training at a time by supervising a session,
+ * writes the job's history to the store and its files, and publishes the result. One per device;
+ * the CPU counts as one ("cpu:0"). Thread: create, start, ask and free on the loop thread. */
 #ifndef VX_DAEMON_WORKER_THREAD_H
 #define VX_DAEMON_WORKER_THREAD_H
 
@@ -24,12 +24,14 @@ struct vx_worker_thread_options {
     void *ctx;
 };
 
-struct vx_worker_thread *vx_worker_thread_create(const struct vx_worker_thread_options *options, struct vx_err *err);
+struct vx_worker_thread *vx_worker_thread_create(const struct vx_worker_thread_options *options,
+                                                 struct vx_err *err);
 const char *vx_worker_thread_device(const struct vx_worker_thread *w);
 /* 0: idle. */
 int64_t vx_worker_thread_job(const struct vx_worker_thread *w);
 /* Hands it a job that is in state running; it must be idle. brief_path is copied. */
-int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const char *brief_path, struct vx_err *err);
+int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const char *brief_path,
+                           struct vx_err *err);
 /* Ends the running session: cancel, or stop for a later resume (the job goes back to queued). */
 void vx_worker_thread_cancel(struct vx_worker_thread *w);
 void vx_worker_thread_stop(struct vx_worker_thread *w);

@@ -1,4 +1,5 @@
-/* Three panels, one above the other: loss (left axis) with Dice (right axis), epoch seconds, learning rate. */
+/* Three panels, one above the other: loss (left axis) with Dice (right axis), epoch seconds,
+ * learning rate. */
 #include "daemon/results/progress.h"
 
 #include "base/err.h"
@@ -67,7 +68,8 @@ static void draw_axes(struct panel *p, bool right_axis) {
         snprintf(label, sizeof label, "%.3g", p->left.lo + (p->left.hi - p->left.lo) * i / 4);
         vx_canvas_text(c, 6, y - 7, 2, label, black);
         if (right_axis) {
-            snprintf(label, sizeof label, "%.3g", p->right.lo + (p->right.hi - p->right.lo) * i / 4);
+            snprintf(label, sizeof label, "%.3g",
+                     p->right.lo + (p->right.hi - p->right.lo) * i / 4);
             vx_canvas_text(c, WIDTH - RIGHT + 8, y - 7, 2, label, black);
         }
         int x = LEFT + (WIDTH - RIGHT - LEFT) * i / 4;
@@ -88,7 +90,8 @@ static void draw_curve(struct panel *p, const struct curve *curve) {
             have = false;
             continue;
         }
-        double x = place(p->x, p->points[i].epoch, LEFT, WIDTH - RIGHT), y = place(r, v, p->y1, p->y0);
+        double x = place(p->x, p->points[i].epoch, LEFT, WIDTH - RIGHT),
+               y = place(r, v, p->y1, p->y0);
         vx_canvas_line(p->canvas, have ? last_x : x, have ? last_y : y, x, y, curve->color);
         last_x = x;
         last_y = y;
@@ -98,8 +101,13 @@ static void draw_curve(struct panel *p, const struct curve *curve) {
 
 static void draw_panel(struct vx_canvas *c, int index, const struct curve *curves, size_t n_curves,
                        const struct vx_progress_point *points, size_t n) {
-    struct panel p = {.canvas = c, .y0 = index * PANEL + TOP, .y1 = (index + 1) * PANEL - BOTTOM, .points = points,
-                      .n = n, .x = {INFINITY, -INFINITY}, .left = {INFINITY, -INFINITY},
+    struct panel p = {.canvas = c,
+                      .y0 = index * PANEL + TOP,
+                      .y1 = (index + 1) * PANEL - BOTTOM,
+                      .points = points,
+                      .n = n,
+                      .x = {INFINITY, -INFINITY},
+                      .left = {INFINITY, -INFINITY},
                       .right = {INFINITY, -INFINITY}};
     bool right_axis = false;
     for (size_t k = 0; k < n_curves; k++) {
@@ -126,7 +134,8 @@ static void draw_panel(struct vx_canvas *c, int index, const struct curve *curve
 
 #define AT(field) offsetof(struct vx_progress_point, field)
 
-int vx_progress_write(const char *path, const struct vx_progress_point *points, size_t n, struct vx_err *err) {
+int vx_progress_write(const char *path, const struct vx_progress_point *points, size_t n,
+                      struct vx_err *err) {
     static const struct curve loss[] = {
         {"train loss", AT(train_loss), {31, 90, 200}, false},
         {"val loss", AT(val_loss), {210, 50, 40}, false},

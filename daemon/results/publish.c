@@ -17,9 +17,10 @@
 
 #define MARK "voxeld_job.json"
 
-char *vx_publish_path(const char *results_root, const char *dataset, const char *name, const char *configuration,
-                      const char *fold) {
-    return vx_strf("%s/%s/%s__nnUNetPlans__%s/fold_%s", results_root, dataset, name, configuration, fold);
+char *vx_publish_path(const char *results_root, const char *dataset, const char *name,
+                      const char *configuration, const char *fold) {
+    return vx_strf("%s/%s/%s__nnUNetPlans__%s/fold_%s", results_root, dataset, name, configuration,
+                   fold);
 }
 
 static int copy_file(const char *from, const char *to, struct vx_err *err) {
@@ -42,16 +43,18 @@ static int copy_file(const char *from, const char *to, struct vx_err *err) {
     return fsync(out) == 0 ? VX_OK : vx_fail_errno(err, errno, to, "cannot write %s", to);
 }
 
-/* A hard link shares the bytes that the job's folder holds; neither side ever writes into a finished file. */
+/* A hard link shares the bytes that the job's folder holds; neither side ever writes into a
+ * finished file. */
 static int link_or_copy(const char *from, const char *to, struct vx_err *err) {
     if (link(from, to) == 0) {
         return VX_OK;
     }
-    return errno == ENOENT ? vx_fail_errno(err, errno, from, "%s is missing", from) : copy_file(from, to, err);
+    return errno == ENOENT ? vx_fail_errno(err, errno, from, "%s is missing", from)
+                           : copy_file(from, to, err);
 }
 
-static int bring(const char *from_dir, const char *from, const char *to_dir, const char *to, bool required,
-                 struct vx_err *err) {
+static int bring(const char *from_dir, const char *from, const char *to_dir, const char *to,
+                 bool required, struct vx_err *err) {
     vx_auto_free char *src = vx_strf("%s/%s", from_dir, from);
     vx_auto_free char *dst = vx_strf("%s/%s", to_dir, to);
     if (!src || !dst) {
@@ -86,7 +89,8 @@ static void log_name(const char *job_dir, char *buf, size_t size) {
         time_t now = time(NULL);
         struct tm tm;
         localtime_r(&now, &tm);
-        y = tm.tm_year + 1900, mo = tm.tm_mon + 1, d = tm.tm_mday, h = tm.tm_hour, mi = tm.tm_min, s = tm.tm_sec;
+        y = tm.tm_year + 1900, mo = tm.tm_mon + 1, d = tm.tm_mday, h = tm.tm_hour, mi = tm.tm_min,
+        s = tm.tm_sec;
     }
     snprintf(buf, size, "training_log_%d_%d_%d_%02d_%02d_%02d.txt", y, mo, d, h, mi, s);
 }
@@ -104,11 +108,13 @@ static int fill(const struct vx_publish *p, const char *tmp, struct vx_err *err)
     for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(files); i++) {
         rc = bring(p->job_dir, files[i].name, tmp, files[i].name, files[i].required, err);
     }
-    /* A run without validation batches has no moving average and so no best of its own: the last is the best known. */
+    /* A run without validation batches has no moving average and so no best of its own: the last is
+     * the best known. */
     if (rc == VX_OK) {
         vx_auto_free char *best = vx_strf("%s/checkpoint_best.safetensors", tmp);
         if (best && !vx_path_exists(best)) {
-            rc = bring(p->job_dir, "checkpoint_final.safetensors", tmp, "checkpoint_best.safetensors", true, err);
+            rc = bring(p->job_dir, "checkpoint_final.safetensors", tmp,
+                       "checkpoint_best.safetensors", true, err);
         }
     }
     char log[64];
@@ -125,7 +131,8 @@ static int fill(const struct vx_publish *p, const char *tmp, struct vx_err *err)
     }
     vx_auto_free char *mark = vx_strf("%s/" MARK, tmp);
     if (rc == VX_OK) {
-        rc = mark ? vx_json_write_file(mark, p->job, err) : vx_fail(err, VX_E_NOMEM, NULL, "publishing");
+        rc = mark ? vx_json_write_file(mark, p->job, err)
+                  : vx_fail(err, VX_E_NOMEM, NULL, "publishing");
     }
     return rc;
 }
@@ -149,7 +156,8 @@ static bool same_job(const char *fold_dir, const json_t *mine) {
 static int make_room(const struct vx_publish *p, const char *fold_dir, struct vx_err *err) {
     if (!p->replace) {
         vx_fail(err, VX_E_EXISTS, "result_exists",
-                "%s exists already; give the job another results.name or \"replace\": true", fold_dir);
+                "%s exists already; give the job another results.name or \"replace\": true",
+                fold_dir);
         return vx_err_at(err, "%s", fold_dir);
     }
     int64_t owner = owner_of(fold_dir);
@@ -164,7 +172,8 @@ static int make_room(const struct vx_publish *p, const char *fold_dir, struct vx
     return VX_OK;
 }
 
-static int fill_model_folder(const struct vx_publish *p, const char *model_dir, struct vx_err *err) {
+static int fill_model_folder(const struct vx_publish *p, const char *model_dir,
+                             struct vx_err *err) {
     static const char *const names[] = {"plans.json", "dataset.json"};
     for (size_t i = 0; i < VX_COUNTOF(names); i++) {
         vx_auto_free char *to = vx_strf("%s/%s", model_dir, names[i]);
@@ -189,9 +198,11 @@ static int fill_model_folder(const struct vx_publish *p, const char *model_dir, 
 }
 
 int vx_publish(const struct vx_publish *p, char **ret_path, struct vx_err *err) {
-    vx_auto_free char *fold = vx_publish_path(p->results_root, p->dataset, p->name, p->configuration, p->fold);
+    vx_auto_free char *fold =
+        vx_publish_path(p->results_root, p->dataset, p->name, p->configuration, p->fold);
     vx_auto_free char *model = fold ? strndup(fold, (size_t)(strrchr(fold, '/') - fold)) : NULL;
-    vx_auto_free char *tmp = model ? vx_strf("%s/.fold_%s.%lld.tmp", model, p->fold, (long long)p->job_id) : NULL;
+    vx_auto_free char *tmp =
+        model ? vx_strf("%s/.fold_%s.%lld.tmp", model, p->fold, (long long)p->job_id) : NULL;
     if (!tmp) {
         return vx_fail(err, VX_E_NOMEM, NULL, "publishing");
     }

@@ -4,8 +4,9 @@
  *     fold_F/      plans.json, dataset.json, checkpoint_{best,final}.safetensors, progress.png,
  *                  training_log_*.txt, validation/ with summary.json, voxeld_job.json
  *
- * The fold folder is put together under a temporary name (hard links where the file system allows, else copies) and
- * renamed into place, so a reader sees all of it or nothing; doing it again after a crash is harmless. Thread: any. */
+ * The fold folder is put together under a temporary name (hard links where the file system allows,
+ * else copies) and renamed into place, so a reader sees all of it or nothing; doing it again after
+ * a crash is harmless. Thread: any. */
 #ifndef VX_DAEMON_RESULTS_PUBLISH_H
 #define VX_DAEMON_RESULTS_PUBLISH_H
 
@@ -26,10 +27,11 @@ struct vx_publish {
 };
 
 /* The fold folder's path; caller frees; NULL when out of memory. */
-char *vx_publish_path(const char *results_root, const char *dataset, const char *name, const char *configuration,
-                      const char *fold);
-/* *ret_path: the fold folder, caller frees. VX_E_EXISTS "result_exists" where another job's result lies there and
- * replace is not set; with replace it is kept as fold_F.ID of the job that made it (or of this one). */
+char *vx_publish_path(const char *results_root, const char *dataset, const char *name,
+                      const char *configuration, const char *fold);
+/* *ret_path: the fold folder, caller frees. VX_E_EXISTS "result_exists" where another job's result
+ * lies there and replace is not set; with replace it is kept as fold_F.ID of the job that made it
+ * (or of this one). */
 int vx_publish(const struct vx_publish *p, char **ret_path, struct vx_err *err);
 
 #endif

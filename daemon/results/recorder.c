@@ -14,7 +14,7 @@
 #include <string.h>
 #include <time.h>
 
-#define DRAW_EVERY_NS 10000000000ull
+#define DRAW_EVERY_NS    10000000000ull
 #define MAX_EPOCHS_BYTES (256u << 20)
 
 struct vx_recorder {
@@ -122,7 +122,8 @@ void vx_recorder_say(struct vx_recorder *r, const char *fmt, ...) {
     va_end(ap);
     at += n < 0 ? 0 : (size_t)n < sizeof text - at - 1 ? (size_t)n : sizeof text - at - 2;
     text[at++] = '\n';
-    vx_write_all(r->log_fd, text, at, NULL); /* a full disk must not end a training that could go on */
+    vx_write_all(r->log_fd, text, at,
+                 NULL); /* a full disk must not end a training that could go on */
 }
 
 /* nnU-Net's lines of an epoch. */

@@ -38,7 +38,8 @@ static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
         rc = vx_recipe_from_json(b->recipe, &recipe, err);
     }
     if (rc == VX_OK) {
-        struct vx_worker_config config = {id, &m.control, &m.timeline, &m.ring, recipe, b->cache_dir, 0};
+        struct vx_worker_config config = {id,           &m.control, &m.timeline, &m.ring, recipe,
+                                          b->cache_dir, 0};
         rc = vx_worker_run(&config, &case_index, err);
     }
     vx_recipe_free(recipe);

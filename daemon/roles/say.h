@@ -1,4 +1,5 @@
-/* How a verb talks to whoever started it: one JSON object per line on stdout, flushed at once; problems as
+/* How a verb talks to whoever started it: one JSON object per line on stdout, flushed at once;
+ * problems as
  * {"error": {"code", "message", "where"}}. Thread: main thread of a role. */
 #ifndef VX_DAEMON_ROLES_SAY_H
 #define VX_DAEMON_ROLES_SAY_H

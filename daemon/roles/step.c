@@ -1,9 +1,10 @@
 /* voxeld step --brief FILE: the training process of a session (internal). It holds the device.
  *
- * Lines on stdout: "network", "loaded" {q, batches, epoch, resumed}, "phase", "epoch", "checkpoint" {path, batches},
- * "case", "result", "stopped". SIGTERM: checkpoint and exit 0. Exit 1 with an error line where another try could not
- * help. Two step processes of one job never run at the same time: a lock in the job's folder is held throughout, so a
- * new one waits until the old one (of a daemon that was killed) has written its last checkpoint. */
+ * Lines on stdout: "network", "loaded" {q, batches, epoch, resumed}, "phase", "epoch", "checkpoint"
+ * {path, batches}, "case", "result", "stopped". SIGTERM: checkpoint and exit 0. Exit 1 with an
+ * error line where another try could not help. Two step processes of one job never run at the same
+ * time: a lock in the job's folder is held throughout, so a new one waits until the old one (of a
+ * daemon that was killed) has written its last checkpoint. */
 #include "daemon/roles/step.h"
 
 #include "base/clock.h"
@@ -63,8 +64,8 @@ static int take_lock(const char *dir, int *ret_fd, struct vx_err *err) {
             return vx_fail(err, VX_E_CANCELLED, NULL, "stopped");
         }
         if (vx_now_ns() > deadline) {
-            return vx_fail(err, VX_E_BUSY, "job_locked", "another training process of this job does not end (%s)",
-                           path);
+            return vx_fail(err, VX_E_BUSY, "job_locked",
+                           "another training process of this job does not end (%s)", path);
         }
         struct timespec nap = {0, 20000000};
         nanosleep(&nap, NULL);
@@ -91,9 +92,10 @@ static int open_device(struct step *s, struct vx_err *err) {
     vx_device_describe(s->device, &info);
     bool bf16 = strcmp(s->brief->precision, "bf16") == 0;
     if (bf16 && !info.bf16) {
-        return vx_fail(err, VX_E_UNSUPPORTED, "precision_unsupported",
-                       "%s (%s) has no bf16 arithmetic; ask for \"precision\": \"fp32\" or \"auto\"", info.name,
-                       info.model);
+        return vx_fail(
+            err, VX_E_UNSUPPORTED, "precision_unsupported",
+            "%s (%s) has no bf16 arithmetic; ask for \"precision\": \"fp32\" or \"auto\"",
+            info.name, info.model);
     }
     s->precision = bf16 ? VX_BF16 : VX_FP32;
     return VX_OK;
@@ -108,14 +110,15 @@ static int build_net(struct step *s, struct vx_err *err) {
     int rc = vx_plans_from_json(b->plans, s->plans, err);
     s->config = rc == VX_OK ? vx_plans_config(s->plans, b->configuration) : NULL;
     if (rc == VX_OK && !s->config) {
-        rc = vx_fail(err, VX_E_CORRUPT, "brief_invalid", "the plan has no configuration %s", b->configuration);
+        rc = vx_fail(err, VX_E_CORRUPT, "brief_invalid", "the plan has no configuration %s",
+                     b->configuration);
     }
     struct vx_net_options options;
     vx_net_options_default(&options);
     options.momentum = (float)b->momentum;
     options.weight_decay = (float)b->weight_decay;
-    return rc == VX_OK ? vx_net_build(s->config, (int)b->channels, (int)b->classes, (int)b->schedule.batch, &options,
-                                      &s->net, err)
+    return rc == VX_OK ? vx_net_build(s->config, (int)b->channels, (int)b->classes,
+                                      (int)b->schedule.batch, &options, &s->net, err)
                        : rc;
 }
 
@@ -123,8 +126,9 @@ static int build_net(struct step *s, struct vx_err *err) {
 static json_t *environment(const struct step *s) {
     struct vx_device_info info;
     vx_device_describe(s->device, &info);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "build", VX_VERSION "+" VX_COMMIT, "library", info.library,
-                     "isa", info.isa, "device", info.name, "model", info.model, "threads", info.threads, "precision",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "build", VX_VERSION "+" VX_COMMIT,
+                     "library", info.library, "isa", info.isa, "device", info.name, "model",
+                     info.model, "threads", info.threads, "precision",
                      s->precision == VX_BF16 ? "bf16" : "fp32");
 }
 
@@ -132,9 +136,9 @@ static void say_network(const struct step *s) {
     struct vx_device_info info;
     vx_device_describe(s->device, &info);
     vx_say(json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:i, s:s}", "event", "network", "parameters",
-                     (json_int_t)vx_oplist_param_count(s->net), "device", info.name, "model", info.model, "isa",
-                     info.isa, "library", info.library, "threads", info.threads, "precision",
-                     s->precision == VX_BF16 ? "bf16" : "fp32"));
+                     (json_int_t)vx_oplist_param_count(s->net), "device", info.name, "model",
+                     info.model, "isa", info.isa, "library", info.library, "threads", info.threads,
+                     "precision", s->precision == VX_BF16 ? "bf16" : "fp32"));
 }
 
 /* --- news from the engine --- */
@@ -148,24 +152,26 @@ static void on_epoch(void *arg, const struct vx_train_epoch *e, bool is_best) {
     for (uint32_t p = 0; p < VX_PHASE_COUNT; p++) {
         json_object_set_new(phases, vx_phase_name(p), json_real((double)e->phase_ns[p] * 1e-9));
     }
-    vx_say(json_pack("{s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "event", "epoch",
-                     "epoch", (int)e->epoch, "train_loss", vx_say_real(e->train_loss), "val_loss",
-                     vx_say_real(e->val_loss), "dice", dice, "mean_dice", vx_say_real(e->mean_fg_dice), "ema_dice",
-                     vx_say_real(e->ema_fg_dice), "best_ema", vx_say_real(e->best_ema), "is_best", is_best, "lr",
-                     vx_say_real(e->learning_rate), "seconds", vx_say_real(e->seconds), "loader_wait_ratio",
-                     vx_say_real(e->loader_wait_ratio), "phases", phases, "start_time", json_real(e->start_time),
-                     "end_time", json_real(e->end_time)));
+    vx_say(json_pack(
+        "{s:s, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "event",
+        "epoch", "epoch", (int)e->epoch, "train_loss", vx_say_real(e->train_loss), "val_loss",
+        vx_say_real(e->val_loss), "dice", dice, "mean_dice", vx_say_real(e->mean_fg_dice),
+        "ema_dice", vx_say_real(e->ema_fg_dice), "best_ema", vx_say_real(e->best_ema), "is_best",
+        is_best, "lr", vx_say_real(e->learning_rate), "seconds", vx_say_real(e->seconds),
+        "loader_wait_ratio", vx_say_real(e->loader_wait_ratio), "phases", phases, "start_time",
+        json_real(e->start_time), "end_time", json_real(e->end_time)));
 }
 
 static void on_checkpoint(void *arg, const char *path, uint64_t batches) {
     (void)arg;
-    vx_say(json_pack("{s:s, s:s, s:I}", "event", "checkpoint", "path", path, "batches", (json_int_t)batches));
+    vx_say(json_pack("{s:s, s:s, s:I}", "event", "checkpoint", "path", path, "batches",
+                     (json_int_t)batches));
 }
 
 /* --- the run --- */
 
-static int open_train(struct step *s, struct vx_ring_source *source, const json_t *env, const char *digest,
-                      struct vx_err *err) {
+static int open_train(struct step *s, struct vx_ring_source *source, const json_t *env,
+                      const char *digest, struct vx_err *err) {
     const struct vx_brief *b = s->brief;
     vx_ring_source_init(source, &s->ring);
     struct vx_train_config config = {
@@ -198,8 +204,8 @@ static int meet_ring(struct step *s, struct vx_err *err) {
         return rc;
     }
     vx_say(json_pack("{s:s, s:I, s:I, s:I, s:b}", "event", "loaded", "q", (json_int_t)q, "batches",
-                     (json_int_t)batches, "epoch", (json_int_t)(batches / b->schedule.train_iterations), "resumed",
-                     batches > 0));
+                     (json_int_t)batches, "epoch",
+                     (json_int_t)(batches / b->schedule.train_iterations), "resumed", batches > 0));
     for (;;) {
         uint32_t seen = vx_control_changed(&s->control);
         if (vx_control_gate(&s->control) == VX_GATE_OPEN && vx_ring_next(&s->ring) == q) {
@@ -269,7 +275,8 @@ static void release(struct step *s) {
 }
 
 int vx_role_step(int argc, char **argv) {
-    static const struct option options[] = {{"brief", required_argument, NULL, 'b'}, {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"brief", required_argument, NULL, 'b'},
+                                            {NULL, 0, NULL, 0}};
     const char *path = NULL;
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {

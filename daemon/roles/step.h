@@ -31,7 +31,8 @@ struct step {
 
 extern atomic_bool vx_step_stop; /* set by SIGTERM */
 
-/* step_validate.c: the held-out cases through the trained network; says the result. VX_E_CANCELLED where stopped. */
+/* step_validate.c: the held-out cases through the trained network; says the result. VX_E_CANCELLED
+ * where stopped. */
 int vx_step_validate(struct step *s, struct vx_err *err);
 
 #endif

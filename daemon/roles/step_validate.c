@@ -1,5 +1,5 @@
-/* The last part of a training: every held-out case by sliding window at its original geometry. What an interrupted
- * validation has written is kept where it came from the same weights. */
+/* The last part of a training: every held-out case by sliding window at its original geometry. What
+ * an interrupted validation has written is kept where it came from the same weights. */
 #include "daemon/roles/step.h"
 
 #include "augment/policy.h"
@@ -25,7 +25,8 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Tiles per run of the network: enough to fill the threads, small enough for a GPU that others use too. */
+/* Tiles per run of the network: enough to fill the threads, small enough for a GPU that others use
+ * too. */
 #define TILES 4
 
 struct validation {
@@ -64,12 +65,13 @@ static json_t *per_class(const struct validation *v, const double *dice, size_t 
     return o;
 }
 
-static int on_progress(void *context, size_t done, size_t total, const char *name, const double *dice,
-                       size_t n_classes) {
+static int on_progress(void *context, size_t done, size_t total, const char *name,
+                       const double *dice, size_t n_classes) {
     struct validation *v = context;
     set_progress(v->step, done, total, VX_STEP_TOTAL);
-    vx_say(json_pack("{s:s, s:s, s:I, s:I, s:o}", "event", "case", "case", name, "done", (json_int_t)done, "cases",
-                     (json_int_t)total, "dice", per_class(v, dice, n_classes)));
+    vx_say(json_pack("{s:s, s:s, s:I, s:I, s:o}", "event", "case", "case", name, "done",
+                     (json_int_t)done, "cases", (json_int_t)total, "dice",
+                     per_class(v, dice, n_classes)));
     return atomic_load(&vx_step_stop) ? 1 : 0;
 }
 
@@ -111,12 +113,14 @@ static int list_cases(struct validation *v, struct vx_err *err) {
         v->cases[i].name = recipe->cases[recipe->val[i]];
         v->cases[i].reference = label_of(&v->raw, v->cases[i].name);
         if (!v->cases[i].reference) {
-            return vx_fail(err, VX_E_NOT_FOUND, "missing_label", "case %s has no label file in %s any more",
-                           v->cases[i].name, b->raw_dir);
+            return vx_fail(err, VX_E_NOT_FOUND, "missing_label",
+                           "case %s has no label file in %s any more", v->cases[i].name,
+                           b->raw_dir);
         }
     }
     for (size_t c = 0; c < v->n_classes; c++) {
-        v->classes[c] = (struct vx_metric_class){.n = 1, .labels = {(int16_t)v->dataset->labels[c + 1].value}};
+        v->classes[c] =
+            (struct vx_metric_class){.n = 1, .labels = {(int16_t)v->dataset->labels[c + 1].value}};
     }
     return VX_OK;
 }
@@ -129,11 +133,14 @@ static int open_predictor(struct validation *v, struct vx_err *err) {
     const json_t *inference = json_object_get(b->spec, "inference");
     bool mirroring = !json_is_false(json_object_get(inference, "mirroring"));
     const json_t *step = json_object_get(inference, "step_size");
-    int rc = vx_net_build(s->config, (int)b->channels, (int)b->classes, TILES, &options, &v->net, err);
+    int rc =
+        vx_net_build(s->config, (int)b->channels, (int)b->classes, TILES, &options, &v->net, err);
     if (rc == VX_OK) {
-        rc = vx_program_compile(vx_train_state(s->train), v->net, VX_MODE_INFER, s->precision, &v->program, err);
+        rc = vx_program_compile(vx_train_state(s->train), v->net, VX_MODE_INFER, s->precision,
+                                &v->program, err);
     }
-    struct vx_sliding_options sliding = {.step = json_is_number(step) ? json_number_value(step) : 0.5};
+    struct vx_sliding_options sliding = {.step =
+                                             json_is_number(step) ? json_number_value(step) : 0.5};
     uint32_t axes = vx_recipe_view(v->recipe)->policy->mirror_axes;
     for (int a = 0; a < 3; a++) {
         sliding.mirror[a] = mirroring && (axes >> a & 1);
@@ -177,7 +184,8 @@ static int validate(struct validation *v, struct vx_validate_result *ret, struct
         .tick = on_tick,
         .context = v,
     };
-    memcpy(options.transpose_forward, v->step->plans->transpose_forward, sizeof options.transpose_forward);
+    memcpy(options.transpose_forward, v->step->plans->transpose_forward,
+           sizeof options.transpose_forward);
     set_progress(v->step, 0, v->n_cases, VX_STEP_TOTAL);
     return vx_validate(&options, ret, err);
 }
@@ -185,11 +193,13 @@ static int validate(struct validation *v, struct vx_validate_result *ret, struct
 static void say_result(const struct validation *v, const struct vx_validate_result *r) {
     struct step *s = v->step;
     const struct vx_history *h = vx_train_history(s->train);
-    double ema = h->n ? h->epochs[h->n - 1].ema_fg_dice : NAN, best = h->n ? h->epochs[h->n - 1].best_ema : NAN;
-    vx_say(json_pack("{s:s, s:{s:I, s:o, s:o}, s:i, s:o, s:o, s:I}", "event", "result", "validation", "cases",
-                     (json_int_t)r->n_cases, "mean_dice", vx_say_real(r->foreground_mean), "dice_per_class",
-                     per_class(v, r->dice, r->n_classes), "epochs", (int)h->n, "ema_dice", vx_say_real(ema),
-                     "best_ema_dice", vx_say_real(best), "batches",
+    double ema = h->n ? h->epochs[h->n - 1].ema_fg_dice : NAN,
+           best = h->n ? h->epochs[h->n - 1].best_ema : NAN;
+    vx_say(json_pack("{s:s, s:{s:I, s:o, s:o}, s:i, s:o, s:o, s:I}", "event", "result",
+                     "validation", "cases", (json_int_t)r->n_cases, "mean_dice",
+                     vx_say_real(r->foreground_mean), "dice_per_class",
+                     per_class(v, r->dice, r->n_classes), "epochs", (int)h->n, "ema_dice",
+                     vx_say_real(ema), "best_ema_dice", vx_say_real(best), "batches",
                      (json_int_t)s->brief->schedule.epochs * s->brief->schedule.train_iterations));
 }
 
@@ -211,7 +221,8 @@ int vx_step_validate(struct step *s, struct vx_err *err) {
     struct vx_validate_result result;
     struct vx_json_problems problems = {0};
     vx_say(json_pack("{s:s, s:s}", "event", "phase", "phase", "validating"));
-    int rc = v.dataset ? vx_dataset_parse(b->dataset, b->dataset_json, v.dataset, &problems) : VX_E_NOMEM;
+    int rc = v.dataset ? vx_dataset_parse(b->dataset, b->dataset_json, v.dataset, &problems)
+                       : VX_E_NOMEM;
     if (rc != VX_OK) {
         rc = vx_fail(err, rc, "brief_invalid", "dataset.json of the brief: %s",
                      problems.n ? problems.list[0].text : "out of memory");

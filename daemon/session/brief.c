@@ -16,15 +16,38 @@ static const struct {
     enum kind kind;
     size_t offset;
 } fields[] = {
-#define F(name, kind) {#name, kind, offsetof(struct vx_brief, name)}
-    F(job_id, I64),          F(dir, TEXT),           F(dataset, TEXT),     F(configuration, TEXT),
-    F(fold, TEXT),           F(name, TEXT),          F(raw_dir, TEXT),     F(cache_dir, TEXT),
-    F(results_root, TEXT),   F(device, TEXT),        F(precision, TEXT),   F(replace, BOOLEAN),
-    F(channels, U32),        F(classes, U32),        F(seed, U64),         F(learning_rate, REAL),
-    F(momentum, REAL),       F(weight_decay, REAL),  F(threads, INT),      F(checkpoint_seconds, REAL),
-    F(nice, INT),            F(workers, U32),        F(workers_max, U32),  F(slots, U32),
-    F(window, U32),          F(keep_files_open, U32), F(spec, JSON),       F(recipe, JSON),
-    F(plans, JSON),          F(dataset_json, JSON),
+#define F(name, kind)                                                                              \
+    { #name, kind, offsetof(struct vx_brief, name) }
+    F(job_id, I64),
+    F(dir, TEXT),
+    F(dataset, TEXT),
+    F(configuration, TEXT),
+    F(fold, TEXT),
+    F(name, TEXT),
+    F(raw_dir, TEXT),
+    F(cache_dir, TEXT),
+    F(results_root, TEXT),
+    F(device, TEXT),
+    F(precision, TEXT),
+    F(replace, BOOLEAN),
+    F(channels, U32),
+    F(classes, U32),
+    F(seed, U64),
+    F(learning_rate, REAL),
+    F(momentum, REAL),
+    F(weight_decay, REAL),
+    F(threads, INT),
+    F(checkpoint_seconds, REAL),
+    F(nice, INT),
+    F(workers, U32),
+    F(workers_max, U32),
+    F(slots, U32),
+    F(window, U32),
+    F(keep_files_open, U32),
+    F(spec, JSON),
+    F(recipe, JSON),
+    F(plans, JSON),
+    F(dataset_json, JSON),
     {"patch_d", U32, offsetof(struct vx_brief, patch[0])},
     {"patch_h", U32, offsetof(struct vx_brief, patch[1])},
     {"patch_w", U32, offsetof(struct vx_brief, patch[2])},
@@ -93,7 +116,8 @@ int vx_brief_write(const char *path, const struct vx_brief *b, struct vx_err *er
     for (size_t i = 0; o && i < VX_COUNTOF(fields); i++) {
         json_t *value = to_json((const char *)b + fields[i].offset, fields[i].kind);
         if (!value || json_object_set_new(o, fields[i].name, value) != 0) {
-            return vx_fail(err, VX_E_INTERNAL, NULL, "the session's brief lacks %s", fields[i].name);
+            return vx_fail(err, VX_E_INTERNAL, NULL, "the session's brief lacks %s",
+                           fields[i].name);
         }
     }
     return o ? vx_json_write_file(path, o, err) : vx_fail(err, VX_E_NOMEM, NULL, "%s", path);
@@ -111,14 +135,15 @@ int vx_brief_read(const char *path, struct vx_brief **ret, struct vx_err *err) {
     }
     json_int_t format = json_integer_value(json_object_get(o, "format"));
     if (format != VX_BRIEF_FORMAT) {
-        rc = vx_fail(err, VX_E_UNSUPPORTED, "brief_format", "%s has format %lld, this voxeld reads %d", path,
-                     (long long)format, VX_BRIEF_FORMAT);
+        rc = vx_fail(err, VX_E_UNSUPPORTED, "brief_format",
+                     "%s has format %lld, this voxeld reads %d", path, (long long)format,
+                     VX_BRIEF_FORMAT);
     }
     for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(fields); i++) {
         const json_t *value = json_object_get(o, fields[i].name);
         if (!value || !from_json(value, (char *)b + fields[i].offset, fields[i].kind)) {
-            rc = vx_fail(err, VX_E_CORRUPT, "brief_invalid", "%s: %s is missing or has the wrong type", path,
-                         fields[i].name);
+            rc = vx_fail(err, VX_E_CORRUPT, "brief_invalid",
+                         "%s: %s is missing or has the wrong type", path, fields[i].name);
         }
     }
     if (rc != VX_OK) {

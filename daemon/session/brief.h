@@ -1,6 +1,7 @@
-/* The brief of one training: everything that the session, its step and its workers need, as one JSON file
- * (STATE/jobs/ID/session.json). Written once when the job is planned; a resumed job reads the same brief, so it goes on
- * with the same plan, split, recipe and threads whatever changed around it. Thread: constant after it was made. */
+/* The brief of one training: everything that the session, its step and its workers need, as one
+ * JSON file (STATE/jobs/ID/session.json). Written once when the job is planned; a resumed job reads
+ * the same brief, so it goes on with the same plan, split, recipe and threads whatever changed
+ * around it. Thread: constant after it was made. */
 #ifndef VX_DAEMON_SESSION_BRIEF_H
 #define VX_DAEMON_SESSION_BRIEF_H
 
@@ -16,16 +17,16 @@ struct vx_err;
 
 struct vx_brief {
     int64_t job_id;
-    char *dir;          /* the job's folder: checkpoints, log, validation */
-    char *dataset;      /* DatasetXXX_Name */
+    char *dir;     /* the job's folder: checkpoints, log, validation */
+    char *dataset; /* DatasetXXX_Name */
     char *configuration;
-    char *fold;         /* "0" or "all" */
-    char *name;         /* of the results */
-    char *raw_dir;      /* the raw data set */
-    char *cache_dir;    /* the prepared store, DATASET/voxeld/KEY */
+    char *fold;      /* "0" or "all" */
+    char *name;      /* of the results */
+    char *raw_dir;   /* the raw data set */
+    char *cache_dir; /* the prepared store, DATASET/voxeld/KEY */
     char *results_root;
-    char *device;       /* "cpu:0", "auto" */
-    char *precision;    /* "auto", "fp32", "bf16" */
+    char *device;    /* "cpu:0", "auto" */
+    char *precision; /* "auto", "fp32", "bf16" */
     bool replace;
     uint32_t channels, classes; /* classes includes background */
     uint32_t patch[3];          /* D, H, W */
@@ -36,9 +37,9 @@ struct vx_brief {
     int threads; /* of step; fixed at job start */
     int nice;
     uint32_t workers, workers_max, slots, window, keep_files_open;
-    json_t *spec;    /* canonical job spec */
-    json_t *recipe;  /* vx_recipe_from_json */
-    json_t *plans;   /* plans.json with the job's overrides */
+    json_t *spec;   /* canonical job spec */
+    json_t *recipe; /* vx_recipe_from_json */
+    json_t *plans;  /* plans.json with the job's overrides */
     json_t *dataset_json;
 };
 

@@ -10,8 +10,9 @@
 #include "session/timeline.h"
 
 enum step_stage {
-    STEP_NONE,      /* not running; restart_at_ns says when the next try is due */
-    STEP_LOADING,   /* running, has not said where it is; the gate is closed unless this is the first start */
+    STEP_NONE,    /* not running; restart_at_ns says when the next try is due */
+    STEP_LOADING, /* running, has not said where it is; the gate is closed unless this is the first
+                     start */
     STEP_REWINDING, /* said where it is; waiting until no slot is being written */
     STEP_WORKING,   /* the ring stands where the step needs it, the gate is open */
 };
@@ -20,7 +21,8 @@ struct pool_entry {
     struct vx_proc proc;
     bool leaving;
     uint64_t retry_at_ns; /* with no process: when to spawn again; 0: not wanted */
-    char error_code[48], error_text[512], error_where[512]; /* what the worker said before it ended */
+    char error_code[48], error_text[512],
+        error_where[512]; /* what the worker said before it ended */
 };
 
 struct session {
@@ -32,19 +34,19 @@ struct session {
 
     struct vx_proc step;
     enum step_stage stage;
-    uint64_t wanted_q;      /* where the step said it is */
+    uint64_t wanted_q; /* where the step said it is */
     uint64_t restart_at_ns;
-    unsigned restarts;      /* in a row, for the pause before the next */
-    bool new_checkpoint;    /* since the last crash */
+    unsigned restarts;   /* in a row, for the pause before the next */
+    bool new_checkpoint; /* since the last crash */
     bool result_seen;
     json_t *result;
     struct vx_err step_error; /* from the step's {"error": ...} line */
     bool step_error_retry;
 
     struct pool_entry pool[VX_WORKERS_MAX];
-    uint32_t pool_size;       /* entries in use: 0 .. pool_size - 1 */
-    unsigned deaths;          /* of workers in a row, without a sample consumed between */
-    uint64_t next_at_death;   /* ring's next at the last death */
+    uint32_t pool_size;     /* entries in use: 0 .. pool_size - 1 */
+    unsigned deaths;        /* of workers in a row, without a sample consumed between */
+    uint64_t next_at_death; /* ring's next at the last death */
 
     bool stopping, cancelling; /* asked */
     uint64_t kill_at_ns;       /* step is killed then; 0: no deadline */

@@ -1,8 +1,10 @@
-/* The augment workers of a session: spawn, reap, take back what the dead had claimed, bring back with growing pauses.
+/* The augment workers of a session: spawn, reap, take back what the dead had claimed, bring back
+ * with growing pauses.
  *
- * A worker's death costs nothing but the sample it was making: its claim is freed after the process was reaped, and
- * another worker makes the same bytes. A case that kills every worker would make that an endless storm, so deaths are
- * counted until the trainer has consumed a sample again; too many end the session with the evidence. */
+ * A worker's death costs nothing but the sample it was making: its claim is freed after the process
+ * was reaped, and another worker makes the same bytes. A case that kills every worker would make
+ * that an endless storm, so deaths are counted until the trainer has consumed a sample again; too
+ * many end the session with the evidence. */
 #include "daemon/session/internal.h"
 
 #include "base/clock.h"
@@ -32,12 +34,13 @@ static int spawn_worker(struct session *s, uint32_t w, struct vx_err *err) {
     }
     char *args[] = {verb, brief, path, worker, id, NULL};
     static const char *const env[] = {"OMP_WAIT_POLICY=passive", "OMP_NUM_THREADS=1", NULL};
-    struct vx_proc_options options = {.args = args,
-                                      .env = env,
-                                      .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd},
-                                      .death_signal = SIGKILL,
-                                      .nice = s->o->brief->nice,
-                                      .oom_score_adj = 500};
+    struct vx_proc_options options = {
+        .args = args,
+        .env = env,
+        .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd},
+        .death_signal = SIGKILL,
+        .nice = s->o->brief->nice,
+        .oom_score_adj = 500};
     struct pool_entry *e = &s->pool[w];
     e->leaving = false;
     e->retry_at_ns = 0;
@@ -61,7 +64,8 @@ static void pool_line(void *ctx, const char *text, size_t len) {
         return;
     }
     const char *code = NULL, *message = NULL, *where = "";
-    if (json_unpack(line, "{s:{s:s, s:s, s?s}}", "error", "code", &code, "message", &message, "where", &where) == 0) {
+    if (json_unpack(line, "{s:{s:s, s:s, s?s}}", "error", "code", &code, "message", &message,
+                    "where", &where) == 0) {
         snprintf(e->error_code, sizeof e->error_code, "%s", code);
         snprintf(e->error_text, sizeof e->error_text, "%s", message);
         snprintf(e->error_where, sizeof e->error_where, "%s", where);
@@ -72,10 +76,11 @@ static json_t *death_evidence(struct session *s, uint32_t w, const struct vx_pro
     struct pool_entry *e = &s->pool[w];
     struct vx_worker_record r = {0};
     bool known = vx_timeline_worker(&s->timeline, w, &r);
-    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:b}", "role", "augment", "worker", (int)w,
-                     "exit_status", end->exit_status, "signal", end->signal, "code", e->error_code, "message",
-                     e->error_text[0] ? e->error_text : vx_proc_last_words(&e->proc), "file", e->error_where,
-                     "max_rss_bytes", (json_int_t)end->max_rss_bytes, "case_index",
+    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:b}", "role", "augment",
+                     "worker", (int)w, "exit_status", end->exit_status, "signal", end->signal,
+                     "code", e->error_code, "message",
+                     e->error_text[0] ? e->error_text : vx_proc_last_words(&e->proc), "file",
+                     e->error_where, "max_rss_bytes", (json_int_t)end->max_rss_bytes, "case_index",
                      (json_int_t)(known ? (int64_t)r.case_index : -1), "will_retry", true);
 }
 
@@ -83,13 +88,14 @@ static void fail_for_deaths(struct session *s, uint32_t w, const struct vx_proc_
     struct pool_entry *e = &s->pool[w];
     struct vx_err err = {0};
     if (e->error_code[0]) {
-        vx_fail(&err, VX_E_CORRUPT, e->error_code, "%u workers in a row failed at the same sample: %s", s->deaths,
-                e->error_text);
+        vx_fail(&err, VX_E_CORRUPT, e->error_code,
+                "%u workers in a row failed at the same sample: %s", s->deaths, e->error_text);
         vx_err_at(&err, "%s", e->error_where);
     } else {
         vx_fail(&err, VX_E_INTERNAL, "worker_lost",
-                "%u workers in a row died without finishing a sample (last: exit status %d, signal %d): %s", s->deaths,
-                end->exit_status, end->signal, vx_proc_last_words(&e->proc));
+                "%u workers in a row died without finishing a sample (last: exit status %d, signal "
+                "%d): %s",
+                s->deaths, end->exit_status, end->signal, vx_proc_last_words(&e->proc));
     }
     session_fail(s, &err);
 }
@@ -110,7 +116,8 @@ static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *en
     s->deaths++;
     uint64_t pause = FIRST_PAUSE_NS << (s->deaths < 8 ? s->deaths - 1 : 7);
     e->retry_at_ns = vx_now_ns() + (pause < LONGEST_PAUSE_NS ? pause : LONGEST_PAUSE_NS);
-    vx_log_warn("session", "worker_lost worker=%u exit_status=%d signal=%d freed=%u in_row=%u said=\"%s\"", w,
+    vx_log_warn("session",
+                "worker_lost worker=%u exit_status=%d signal=%d freed=%u in_row=%u said=\"%s\"", w,
                 end->exit_status, end->signal, freed, s->deaths, e->error_text);
     if (s->o->events.worker_lost) {
         vx_auto_json json_t *evidence = death_evidence(s, w, end);
@@ -139,7 +146,8 @@ static uint32_t snapshot(const struct session *s, struct vx_pool_worker out[VX_W
         const struct pool_entry *e = &s->pool[w];
         bool alive = vx_proc_running(&e->proc);
         /* one that waits for its retry still counts: its place is taken */
-        out[w] = (struct vx_pool_worker){alive || e->retry_at_ns != 0, e->leaving, e->proc.started_ns};
+        out[w] =
+            (struct vx_pool_worker){alive || e->retry_at_ns != 0, e->leaving, e->proc.started_ns};
     }
     return VX_WORKERS_MAX;
 }
@@ -158,7 +166,8 @@ void pool_balance(struct session *s) {
         }
         s->pool[w].leaving = view[w].leaving = true;
         s->pool[w].retry_at_ns = 0;
-        vx_control_set_worker(&s->control, (uint32_t)w, (int32_t)s->pool[w].proc.pid, VX_WANT_LEAVE);
+        vx_control_set_worker(&s->control, (uint32_t)w, (int32_t)s->pool[w].proc.pid,
+                              VX_WANT_LEAVE);
         vx_ring_kick(&s->ring);
     }
     uint64_t now = vx_now_ns();

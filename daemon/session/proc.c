@@ -19,7 +19,8 @@
 #define FIRST_FREE_FD 6 /* behind the three regions */
 #define MAX_LINE      (1 << 20)
 
-/* Descriptors moved out of the way of 0..5, so that the dup2 actions in the child cannot overwrite one another. */
+/* Descriptors moved out of the way of 0..5, so that the dup2 actions in the child cannot overwrite
+ * one another. */
 struct lifted {
     int fds[3], out, err;
 };
@@ -111,7 +112,8 @@ static int spawn(struct vx_proc *p, const struct lifted *l, char **argv, char **
     }
     rc = rc ? rc : posix_spawn_file_actions_addclosefrom_np(&actions, FIRST_FREE_FD);
     rc = rc ? rc
-            : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
+            : posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                  POSIX_SPAWN_SETPGROUP);
     rc = rc ? rc : posix_spawnattr_setsigmask(&attr, &none);
     rc = rc ? rc : posix_spawnattr_setsigdefault(&attr, &all);
     rc = rc ? rc : posix_spawnattr_setpgroup(&attr, 0);
@@ -239,7 +241,8 @@ void vx_proc_read(struct vx_proc *p, void (*line)(void *, const char *, size_t),
     }
 }
 
-bool vx_proc_reap(struct vx_proc *p, void (*line)(void *, const char *, size_t), void *ctx, struct vx_proc_end *ret) {
+bool vx_proc_reap(struct vx_proc *p, void (*line)(void *, const char *, size_t), void *ctx,
+                  struct vx_proc_end *ret) {
     if (p->pid <= 0) {
         return false;
     }
@@ -254,7 +257,8 @@ bool vx_proc_reap(struct vx_proc *p, void (*line)(void *, const char *, size_t),
     close_fd(&p->pidfd);
     close_fd(&p->out_fd);
     close_fd(&p->err_fd);
-    *ret = (struct vx_proc_end){WIFEXITED(status) ? WEXITSTATUS(status) : -1, WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+    *ret = (struct vx_proc_end){WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+                                WIFSIGNALED(status) ? WTERMSIG(status) : 0,
                                 (uint64_t)usage.ru_maxrss * 1024};
     return true;
 }

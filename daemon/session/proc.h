@@ -1,6 +1,7 @@
-/* One process of a session (step or an augment worker): spawned with the three regions of shared memory at fixed
- * descriptors, watched through a pidfd, its stdout split into lines, the end of its stderr kept as evidence.
- * Everything is non-blocking and driven by the supervisor's poll. Thread: the supervisor's. */
+/* One process of a session (step or an augment worker): spawned with the three regions of shared
+ * memory at fixed descriptors, watched through a pidfd, its stdout split into lines, the end of its
+ * stderr kept as evidence. Everything is non-blocking and driven by the supervisor's poll. Thread:
+ * the supervisor's. */
 #ifndef VX_DAEMON_SESSION_PROC_H
 #define VX_DAEMON_SESSION_PROC_H
 
@@ -30,11 +31,11 @@ struct vx_proc {
 };
 
 struct vx_proc_options {
-    char *const *args;       /* NULL-terminated; args[0] = verb */
-    const char *const *env;  /* NULL-terminated "NAME=value", in front of the inherited ones */
-    int fds[3];              /* control, timeline, ring in this process */
+    char *const *args;      /* NULL-terminated; args[0] = verb */
+    const char *const *env; /* NULL-terminated "NAME=value", in front of the inherited ones */
+    int fds[3];             /* control, timeline, ring in this process */
     int death_signal, nice, oom_score_adj;
-    uint64_t memory_bytes;   /* 0: no limit */
+    uint64_t memory_bytes; /* 0: no limit */
 };
 
 struct vx_proc_end {
@@ -43,15 +44,19 @@ struct vx_proc_end {
     uint64_t max_rss_bytes;
 };
 
-/* *p must be all zero or ended. Its process group is its own, so that a Ctrl-C reaches the supervisor only. */
+/* *p must be all zero or ended. Its process group is its own, so that a Ctrl-C reaches the
+ * supervisor only. */
 int vx_proc_spawn(struct vx_proc *p, const struct vx_proc_options *options, struct vx_err *err);
 bool vx_proc_running(const struct vx_proc *p);
 void vx_proc_signal(const struct vx_proc *p, int signal);
-/* Reads what is there; calls line for each full line of stdout (NUL-terminated, without newline). */
-void vx_proc_read(struct vx_proc *p, void (*line)(void *ctx, const char *text, size_t len), void *ctx);
-/* Reaps when it has ended: true with *ret filled; the rest of its output was read before. Never blocks. */
-bool vx_proc_reap(struct vx_proc *p, void (*line)(void *ctx, const char *text, size_t len), void *ctx,
-                  struct vx_proc_end *ret);
+/* Reads what is there; calls line for each full line of stdout (NUL-terminated, without newline).
+ */
+void vx_proc_read(struct vx_proc *p, void (*line)(void *ctx, const char *text, size_t len),
+                  void *ctx);
+/* Reaps when it has ended: true with *ret filled; the rest of its output was read before. Never
+ * blocks. */
+bool vx_proc_reap(struct vx_proc *p, void (*line)(void *ctx, const char *text, size_t len),
+                  void *ctx, struct vx_proc_end *ret);
 /* SIGKILL and reap where running; closes everything. */
 void vx_proc_release(struct vx_proc *p);
 /* Last non-empty line of stderr; never NULL. */

@@ -44,13 +44,14 @@ static int spawn_step(struct session *s, struct vx_err *err) {
     char *args[] = {verb, brief, path, NULL};
     snprintf(threads, sizeof threads, "OMP_NUM_THREADS=%d", s->o->brief->threads);
     const char *const env[] = {"OMP_WAIT_POLICY=passive", threads, NULL};
-    struct vx_proc_options options = {.args = args,
-                                      .env = env,
-                                      .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd},
-                                      .death_signal = SIGTERM,
-                                      .nice = s->o->brief->nice,
-                                      .oom_score_adj = 200,
-                                      .memory_bytes = s->o->memory_limit};
+    struct vx_proc_options options = {
+        .args = args,
+        .env = env,
+        .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd},
+        .death_signal = SIGTERM,
+        .nice = s->o->brief->nice,
+        .oom_score_adj = 200,
+        .memory_bytes = s->o->memory_limit};
     s->step_error = (struct vx_err){0};
     s->restart_at_ns = 0;
     int rc = vx_proc_spawn(&s->step, &options, err);
@@ -60,7 +61,8 @@ static int spawn_step(struct session *s, struct vx_err *err) {
     return rc;
 }
 
-/* The step's first sample is known: bring the ring there, if it is not there already on the first start. */
+/* The step's first sample is known: bring the ring there, if it is not there already on the first
+ * start. */
 static void on_loaded(struct session *s, uint64_t q) {
     s->wanted_q = q;
     bool fresh = vx_control_gate(&s->control) == VX_GATE_OPEN && vx_ring_next(&s->ring) == q;
@@ -94,7 +96,8 @@ static void try_rewind(struct session *s) {
 
 static void take_error(struct session *s, const json_t *error) {
     const char *code = "", *message = "", *where = "";
-    json_unpack((json_t *)error, "{s?s, s?s, s?s}", "code", &code, "message", &message, "where", &where);
+    json_unpack((json_t *)error, "{s?s, s?s, s?s}", "code", &code, "message", &message, "where",
+                &where);
     vx_fail(&s->step_error, VX_E_INVALID, code, "%s", message);
     s->step_error_retry = json_is_true(json_object_get(error, "retry"));
     vx_err_at(&s->step_error, "%s", where);
@@ -131,11 +134,12 @@ static json_t *crash_evidence(struct session *s, const struct vx_proc_end *end) 
     struct vx_progress p = {0};
     bool known = vx_timeline_progress(&s->timeline, &p);
     const char *name = end->signal ? strsignal(end->signal) : "";
-    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "role", "step", "exit_status",
-                     end->exit_status, "signal", end->signal, "signal_name", name ? name : "", "code",
-                     s->step_error.reason, "message",
-                     s->step_error.text[0] ? s->step_error.text : vx_proc_last_words(&s->step), "max_rss_bytes",
-                     (json_int_t)end->max_rss_bytes, "k", (json_int_t)(known ? (int64_t)p.k : -1), "checkpoint_k",
+    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "role", "step",
+                     "exit_status", end->exit_status, "signal", end->signal, "signal_name",
+                     name ? name : "", "code", s->step_error.reason, "message",
+                     s->step_error.text[0] ? s->step_error.text : vx_proc_last_words(&s->step),
+                     "max_rss_bytes", (json_int_t)end->max_rss_bytes, "k",
+                     (json_int_t)(known ? (int64_t)p.k : -1), "checkpoint_k",
                      (json_int_t)(known && p.checkpoint_ns ? (int64_t)p.checkpoint_k : -1), "phase",
                      known ? vx_step_state_name(p.state) : "starting");
 }
@@ -143,13 +147,16 @@ static json_t *crash_evidence(struct session *s, const struct vx_proc_end *end) 
 static void on_crash(struct session *s, const struct vx_proc_end *end) {
     vx_auto_json json_t *evidence = crash_evidence(s, end);
     vx_log_warn("session", "step_crashed job=%lld exit_status=%d signal=%d said=\"%s\"",
-                (long long)s->o->brief->job_id, end->exit_status, end->signal, vx_proc_last_words(&s->step));
-    bool go_on = !s->o->events.crashed || s->o->events.crashed(s->o->events.ctx, evidence, s->new_checkpoint);
+                (long long)s->o->brief->job_id, end->exit_status, end->signal,
+                vx_proc_last_words(&s->step));
+    bool go_on = !s->o->events.crashed ||
+                 s->o->events.crashed(s->o->events.ctx, evidence, s->new_checkpoint);
     s->new_checkpoint = false;
     if (!go_on) {
         struct vx_err err = {0};
         vx_fail(&err, VX_E_INTERNAL, "crashed_repeatedly",
-                "the training process crashed again without a new checkpoint (exit status %d, signal %d): %s",
+                "the training process crashed again without a new checkpoint (exit status %d, "
+                "signal %d): %s",
                 end->exit_status, end->signal,
                 s->step_error.text[0] ? s->step_error.text : vx_proc_last_words(&s->step));
         session_fail(s, &err);
@@ -160,7 +167,8 @@ static void on_crash(struct session *s, const struct vx_proc_end *end) {
     s->restarts++;
 }
 
-/* Errors that another process could not avoid end the job at once (roles/say.c says which are worth a try). */
+/* Errors that another process could not avoid end the job at once (roles/say.c says which are worth
+ * a try). */
 static bool final_error(const struct session *s, const struct vx_proc_end *end) {
     return end->exit_status == 1 && s->step_error.code && !s->step_error_retry;
 }
@@ -173,7 +181,8 @@ static void on_step_end(struct session *s, const struct vx_proc_end *end) {
     } else if (s->cancelling) {
         finish(s, VX_SESSION_CANCELLED);
     } else if (s->stopping) {
-        finish(s, VX_SESSION_STOPPED); /* also where it died on the way: its last checkpoint stands */
+        finish(s,
+               VX_SESSION_STOPPED); /* also where it died on the way: its last checkpoint stands */
     } else if (final_error(s, end)) {
         session_fail(s, &s->step_error);
     } else {
@@ -188,7 +197,9 @@ static void take_requests(struct session *s) {
     unsigned requests = atomic_exchange(&s->o->mailbox->requests, 0);
     if (requests & VX_SESSION_RESIZE) {
         unsigned wanted = atomic_load(&s->o->mailbox->workers_wanted);
-        s->knobs.workers_wanted = wanted < 1 ? 1 : wanted > VX_WORKERS_MAX ? VX_WORKERS_MAX : wanted;
+        s->knobs.workers_wanted = wanted < 1                ? 1
+                                  : wanted > VX_WORKERS_MAX ? VX_WORKERS_MAX
+                                                            : wanted;
         vx_control_set_knobs(&s->control, &s->knobs);
         vx_ring_kick(&s->ring);
     }
@@ -256,12 +267,13 @@ static void step_duties(struct session *s) {
     uint64_t now = vx_now_ns();
     if (s->kill_at_ns && s->kill_at_ns <= now) {
         s->kill_at_ns = 0;
-        vx_log_warn("session", "step_killed job=%lld reason=\"did not end in time\"", (long long)s->o->brief->job_id);
+        vx_log_warn("session", "step_killed job=%lld reason=\"did not end in time\"",
+                    (long long)s->o->brief->job_id);
         vx_proc_signal(&s->step, SIGKILL);
     }
     struct vx_err err = {0};
-    if (!s->ended && !s->stopping && !s->cancelling && s->restart_at_ns && s->restart_at_ns <= now &&
-        spawn_step(s, &err) != VX_OK) {
+    if (!s->ended && !s->stopping && !s->cancelling && s->restart_at_ns &&
+        s->restart_at_ns <= now && spawn_step(s, &err) != VX_OK) {
         session_fail(s, &err);
     }
 }
@@ -304,8 +316,8 @@ static void run_loop(struct session *s) {
     }
 }
 
-int vx_session_run(const struct vx_session_options *options, enum vx_session_end *ret_end, json_t **ret_result,
-                   struct vx_err *err) {
+int vx_session_run(const struct vx_session_options *options, enum vx_session_end *ret_end,
+                   json_t **ret_result, struct vx_err *err) {
     struct session *s = calloc(1, sizeof *s);
     if (!s) {
         return vx_fail(err, VX_E_NOMEM, NULL, "starting a session");

@@ -1,10 +1,11 @@
 /* The supervisor of one training: shared memory, one `voxeld step`, N `voxeld augment`.
  *
- * vx_session_run blocks in the calling thread (the GPU worker thread, or main of `voxeld train`) until the training
- * has ended, was stopped, or cannot go on. It spawns, reaps, frees what a dead worker had claimed, brings workers back
- * with growing pauses, and restarts a crashed step from its newest checkpoint while the pool stays warm: it closes the
- * gate of the ring, waits until no slot is being written, sets the ring to the sample that the new step needs, and
- * opens the gate again. A step that starts (first or again) says where it is with a line {"event":"loaded","q":Q} and
+ * vx_session_run blocks in the calling thread (the GPU worker thread, or main of `voxeld train`)
+ * until the training has ended, was stopped, or cannot go on. It spawns, reaps, frees what a dead
+ * worker had claimed, brings workers back with growing pauses, and restarts a crashed step from its
+ * newest checkpoint while the pool stays warm: it closes the gate of the ring, waits until no slot
+ * is being written, sets the ring to the sample that the new step needs, and opens the gate again.
+ * A step that starts (first or again) says where it is with a line {"event":"loaded","q":Q} and
  * takes nothing until the ring stands at Q with an open gate. */
 #ifndef VX_DAEMON_SESSION_SUPERVISOR_H
 #define VX_DAEMON_SESSION_SUPERVISOR_H
@@ -46,12 +47,13 @@ struct vx_session_events {
     void *ctx;
     /* One JSON line of step. Borrowed. */
     void (*line)(void *ctx, const json_t *line);
-    /* Step crashed; evidence is a JSON object (borrowed): exit status, signal, last words, RSS, k. Returns false where
-     * the job must not go on (third crash without a new checkpoint). */
+    /* Step crashed; evidence is a JSON object (borrowed): exit status, signal, last words, RSS, k.
+     * Returns false where the job must not go on (third crash without a new checkpoint). */
     bool (*crashed)(void *ctx, const json_t *evidence, bool had_new_checkpoint);
     /* A worker died or failed; the session goes on. Borrowed. */
     void (*worker_lost)(void *ctx, const json_t *evidence);
-    /* The timeline and ring exist: descriptors stay open until vx_session_run returns (dup them to keep). */
+    /* The timeline and ring exist: descriptors stay open until vx_session_run returns (dup them to
+     * keep). */
     void (*mapped)(void *ctx, int timeline_fd, int ring_fd);
     /* The session's memory is about to go: no reader may use the descriptors any more. */
     void (*unmapped)(void *ctx);
@@ -65,9 +67,9 @@ struct vx_session_options {
     uint64_t memory_limit; /* of step, bytes; 0: none */
 };
 
-/* VX_OK for every end but VX_SESSION_FAILED, where err holds the reason. *ret_result (may be NULL): the result object
- * of step, new reference, or NULL. */
-int vx_session_run(const struct vx_session_options *options, enum vx_session_end *ret_end, json_t **ret_result,
-                   struct vx_err *err);
+/* VX_OK for every end but VX_SESSION_FAILED, where err holds the reason. *ret_result (may be NULL):
+ * the result object of step, new reference, or NULL. */
+int vx_session_run(const struct vx_session_options *options, enum vx_session_end *ret_end,
+                   json_t **ret_result, struct vx_err *err);
 
 #endif

@@ -13,8 +13,8 @@ bool vx_cpu_times_read(struct vx_cpu_times *ret) {
     vx_auto_fclose FILE *f = fopen("/proc/stat", "re");
     uint64_t v[8] = {0};
     if (!f || fscanf(f,
-                     "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
-                     " %" SCNu64,
+                     "cpu %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64 " %" SCNu64
+                     " %" SCNu64 " %" SCNu64,
                      &v[0], &v[1], &v[2], &v[3], &v[4], &v[5], &v[6], &v[7]) < 5) {
         return false;
     }
@@ -28,7 +28,9 @@ bool vx_cpu_times_read(struct vx_cpu_times *ret) {
 
 double vx_cpu_busy_ratio(const struct vx_cpu_times *before, const struct vx_cpu_times *after) {
     uint64_t total = after->total - before->total;
-    return total == 0 || after->total < before->total ? 0 : (double)(after->busy - before->busy) / (double)total;
+    return total == 0 || after->total < before->total
+               ? 0
+               : (double)(after->busy - before->busy) / (double)total;
 }
 
 /* First line of path as a number; false for "max" and missing files. */
@@ -53,12 +55,14 @@ bool vx_memory_read(struct vx_memory *ret) {
     }
     static const char *const limits[][2] = {
         {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"},
-        {"/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"},
+        {"/sys/fs/cgroup/memory/memory.limit_in_bytes",
+         "/sys/fs/cgroup/memory/memory.usage_in_bytes"},
     };
     for (size_t i = 0; i < VX_COUNTOF(limits); i++) {
         int64_t limit = 0, used = 0;
         if (read_number(limits[i][0], &limit) && limit > 0 && (uint64_t)limit < total) {
-            uint64_t left = read_number(limits[i][1], &used) && used < limit ? (uint64_t)(limit - used) : 0;
+            uint64_t left =
+                read_number(limits[i][1], &used) && used < limit ? (uint64_t)(limit - used) : 0;
             total = (uint64_t)limit;
             available = left < available ? left : available;
         }

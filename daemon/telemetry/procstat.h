@@ -20,7 +20,8 @@ struct vx_memory {
 /* The smaller of the machine's memory and this process's cgroup limit. */
 bool vx_memory_read(struct vx_memory *ret);
 
-/* Cores this process may use: affinity, then the CPU quota of its cgroup, rounded up; at least 1. */
+/* Cores this process may use: affinity, then the CPU quota of its cgroup, rounded up; at least 1.
+ */
 int vx_schedulable_cores(void);
 
 /* Name of the processor from /proc/cpuinfo; "unknown" where there is none. */

@@ -118,8 +118,8 @@ void vx_telemetry_free(struct vx_telemetry *t) {
     free(t);
 }
 
-int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *job, int timeline_fd, int ring_fd,
-                        struct vx_err *err) {
+int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *job, int timeline_fd,
+                        int ring_fd, struct vx_err *err) {
     struct watched *w = calloc(1, sizeof *w);
     if (!w) {
         return vx_fail(err, VX_E_NOMEM, NULL, "attaching to a session");
@@ -139,7 +139,8 @@ int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *j
     }
     fd = rc == VX_OK ? fcntl(ring_fd, F_DUPFD_CLOEXEC, 3) : -1;
     if (rc == VX_OK) {
-        rc = fd < 0 ? vx_fail_errno(err, errno, NULL, "attaching to a session") : vx_ring_map(fd, &w->ring, err);
+        rc = fd < 0 ? vx_fail_errno(err, errno, NULL, "attaching to a session")
+                    : vx_ring_map(fd, &w->ring, err);
         if (rc != VX_OK && fd >= 0) {
             close(fd);
         }
@@ -210,22 +211,26 @@ static void write_totals(struct vx_buf *out, const struct totals *s) {
     uint64_t sum = 0;
     for (int b = 0; b < STEP_BUCKETS; b++) {
         sum += s->step_bucket[b];
-        vx_buf_printf(out, "voxeld_step_seconds_bucket{le=\"%g\"} %llu\n", vx_step_bounds[b], (unsigned long long)sum);
+        vx_buf_printf(out, "voxeld_step_seconds_bucket{le=\"%g\"} %llu\n", vx_step_bounds[b],
+                      (unsigned long long)sum);
     }
-    vx_buf_printf(out, "voxeld_step_seconds_bucket{le=\"+Inf\"} %llu\n", (unsigned long long)s->steps);
-    vx_buf_printf(out, "voxeld_step_seconds_sum %.9f\nvoxeld_step_seconds_count %llu\n", s->step_seconds,
+    vx_buf_printf(out, "voxeld_step_seconds_bucket{le=\"+Inf\"} %llu\n",
                   (unsigned long long)s->steps);
+    vx_buf_printf(out, "voxeld_step_seconds_sum %.9f\nvoxeld_step_seconds_count %llu\n",
+                  s->step_seconds, (unsigned long long)s->steps);
     head(out, "voxeld_step_phase_seconds_total", "counter", "Time of steps by phase.");
     for (uint32_t p = 0; p < VX_PHASE_COUNT; p++) {
         vx_buf_printf(out, "voxeld_step_phase_seconds_total{phase=\"%s\"} %.6f\n", vx_phase_name(p),
                       (double)s->phase_ns[p] * 1e-9);
     }
-    head(out, "voxeld_augment_seconds_total", "counter", "Time that workers spent in each transform.");
+    head(out, "voxeld_augment_seconds_total", "counter",
+         "Time that workers spent in each transform.");
     for (uint32_t i = 0; i < VX_T_COUNT; i++) {
-        vx_buf_printf(out, "voxeld_augment_seconds_total{transform=\"%s\"} %.6f\n", vx_transform_name(i),
-                      (double)s->augment_ns[i] * 1e-9);
+        vx_buf_printf(out, "voxeld_augment_seconds_total{transform=\"%s\"} %.6f\n",
+                      vx_transform_name(i), (double)s->augment_ns[i] * 1e-9);
     }
-    head(out, "voxeld_cache_read_bytes_total", "counter", "Compressed bytes read from prepared stores.");
+    head(out, "voxeld_cache_read_bytes_total", "counter",
+         "Compressed bytes read from prepared stores.");
     vx_buf_printf(out, "voxeld_cache_read_bytes_total %llu\n", (unsigned long long)s->bytes_read);
     head(out, "voxeld_loader_samples_total", "counter", "Samples made by workers.");
     vx_buf_printf(out, "voxeld_loader_samples_total %llu\n", (unsigned long long)s->samples);
@@ -234,8 +239,10 @@ static void write_totals(struct vx_buf *out, const struct totals *s) {
                   "voxeld_loader_seconds_total{activity=\"read\"} %.6f\n"
                   "voxeld_loader_seconds_total{activity=\"decompress\"} %.6f\n"
                   "voxeld_loader_seconds_total{activity=\"wait_slot\"} %.6f\n",
-                  (double)s->read_ns * 1e-9, (double)s->decompress_ns * 1e-9, (double)s->slot_wait_ns * 1e-9);
-    head(out, "voxeld_worker_restarts_total", "counter", "Workers that were lost and brought back.");
+                  (double)s->read_ns * 1e-9, (double)s->decompress_ns * 1e-9,
+                  (double)s->slot_wait_ns * 1e-9);
+    head(out, "voxeld_worker_restarts_total", "counter",
+         "Workers that were lost and brought back.");
     vx_buf_printf(out,
                   "voxeld_worker_restarts_total{reason=\"killed\"} %llu\n"
                   "voxeld_worker_restarts_total{reason=\"failed\"} %llu\n",
@@ -244,30 +251,36 @@ static void write_totals(struct vx_buf *out, const struct totals *s) {
 
 /* One line per running job for a gauge; the families stand together, as the format wants it. */
 static void write_jobs(struct vx_buf *out, const struct watched *list) {
-    head(out, "voxeld_loader_stall_ratio", "gauge", "Share of the last steps spent waiting for samples.");
+    head(out, "voxeld_loader_stall_ratio", "gauge",
+         "Share of the last steps spent waiting for samples.");
     for (const struct watched *w = list; w; w = w->next) {
         vx_buf_printf(out, "voxeld_loader_stall_ratio{job=\"%lld\"} %.6f\n", (long long)w->job_id,
                       watched_figures(w).wait_ratio);
     }
-    head(out, "voxeld_accelerator_utilisation_ratio", "gauge", "Share of the last steps spent computing.");
+    head(out, "voxeld_accelerator_utilisation_ratio", "gauge",
+         "Share of the last steps spent computing.");
     for (const struct watched *w = list; w; w = w->next) {
-        vx_buf_printf(out, "voxeld_accelerator_utilisation_ratio{job=\"%lld\",device=\"%s\"} %.6f\n",
+        vx_buf_printf(out,
+                      "voxeld_accelerator_utilisation_ratio{job=\"%lld\",device=\"%s\"} %.6f\n",
                       (long long)w->job_id, w->device, watched_figures(w).compute_ratio);
     }
-    head(out, "voxeld_loader_queue_depth", "gauge", "Samples ready when the last step asked for its batch.");
+    head(out, "voxeld_loader_queue_depth", "gauge",
+         "Samples ready when the last step asked for its batch.");
     for (const struct watched *w = list; w; w = w->next) {
-        vx_buf_printf(out, "voxeld_loader_queue_depth{job=\"%lld\"} %u\n", (long long)w->job_id, w->depth);
+        vx_buf_printf(out, "voxeld_loader_queue_depth{job=\"%lld\"} %u\n", (long long)w->job_id,
+                      w->depth);
     }
     head(out, "voxeld_loader_workers", "gauge", "Workers by what they are doing.");
     for (const struct watched *w = list; w; w = w->next) {
         for (uint32_t s = VX_WORKER_STARTING; s < VX_WORKER_STATES; s++) {
-            vx_buf_printf(out, "voxeld_loader_workers{job=\"%lld\",state=\"%s\"} %u\n", (long long)w->job_id,
-                          vx_worker_state_name(s), w->worker_states[s]);
+            vx_buf_printf(out, "voxeld_loader_workers{job=\"%lld\",state=\"%s\"} %u\n",
+                          (long long)w->job_id, vx_worker_state_name(s), w->worker_states[s]);
         }
     }
     head(out, "voxeld_job_epoch", "gauge", "Epoch that a running job is in.");
     for (const struct watched *w = list; w; w = w->next) {
-        vx_buf_printf(out, "voxeld_job_epoch{job=\"%lld\"} %u\n", (long long)w->job_id, w->progress.epoch);
+        vx_buf_printf(out, "voxeld_job_epoch{job=\"%lld\"} %u\n", (long long)w->job_id,
+                      w->progress.epoch);
     }
 }
 
@@ -280,6 +293,8 @@ void vx_telemetry_metrics(struct vx_telemetry *t, struct vx_buf *out) {
     pthread_mutex_unlock(&t->lock);
     head(out, "voxeld_host_cpu_utilisation_ratio", "gauge", "Share of the host's CPU time in use.");
     vx_buf_printf(out, "voxeld_host_cpu_utilisation_ratio %.6f\n", cpu);
-    head(out, "voxeld_host_memory_available_bytes", "gauge", "Memory that could still be given out.");
-    vx_buf_printf(out, "voxeld_host_memory_available_bytes %llu\n", (unsigned long long)memory.available_bytes);
+    head(out, "voxeld_host_memory_available_bytes", "gauge",
+         "Memory that could still be given out.");
+    vx_buf_printf(out, "voxeld_host_memory_available_bytes %llu\n",
+                  (unsigned long long)memory.available_bytes);
 }

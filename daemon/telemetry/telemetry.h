@@ -1,6 +1,7 @@
-/* The telemetry thread: ten times a second it reads the timelines of running sessions (mapped read-only) and the
- * host's figures, and keeps what the HTTP interface shows: live progress of a job, device load, Prometheus text.
- * Thread: create and free on the loop thread; attach and detach on any; the getters on any. */
+/* The telemetry thread: ten times a second it reads the timelines of running sessions (mapped
+ * read-only) and the host's figures, and keeps what the HTTP interface shows: live progress of a
+ * job, device load, Prometheus text. Thread: create and free on the loop thread; attach and detach
+ * on any; the getters on any. */
 #ifndef VX_DAEMON_TELEMETRY_H
 #define VX_DAEMON_TELEMETRY_H
 
@@ -24,16 +25,17 @@ struct vx_telemetry *vx_telemetry_create(struct vx_err *err);
 void vx_telemetry_free(struct vx_telemetry *t);
 
 /* Maps the session's timeline and ring (the descriptors are duplicated) until detach. */
-int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *job, int timeline_fd, int ring_fd,
-                        struct vx_err *err);
+int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *job, int timeline_fd,
+                        int ring_fd, struct vx_err *err);
 void vx_telemetry_detach(struct vx_telemetry *t, int64_t job_id);
 /* A worker of the job was lost; for the restart counter. reason: "killed", "failed". */
 void vx_telemetry_worker_lost(struct vx_telemetry *t, const char *reason);
 
-/* Live progress of a running job: {"epoch", "epochs", "iteration", "iterations", "done", "total", "train_loss",
- * "val_loss", "ema_dice", "best_dice", "seconds_per_step", "loader_wait_ratio", "accelerator_utilisation",
- * "phase_seconds", "queue_depth", "workers", "eta_seconds", "phase"}; figures not known yet are left out. New
- * reference; NULL while the job is not attached or has not begun. */
+/* Live progress of a running job: {"epoch", "epochs", "iteration", "iterations", "done", "total",
+ * "train_loss", "val_loss", "ema_dice", "best_dice", "seconds_per_step", "loader_wait_ratio",
+ * "accelerator_utilisation", "phase_seconds", "queue_depth", "workers", "eta_seconds", "phase"};
+ * figures not known yet are left out. New reference; NULL while the job is not attached or has not
+ * begun. */
 json_t *vx_telemetry_progress(struct vx_telemetry *t, int64_t job_id);
 /* Utilisation of the host's CPUs over the last second, 0 to 1. */
 double vx_telemetry_cpu(struct vx_telemetry *t);

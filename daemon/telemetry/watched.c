@@ -4,7 +4,8 @@
 #include <math.h>
 #include <string.h>
 
-const double vx_step_bounds[STEP_BUCKETS] = {0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1, 2, 5, 10};
+const double vx_step_bounds[STEP_BUCKETS] = {0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2,
+                                             0.3,   0.5,  0.75, 1,    2,   5,    10};
 
 static void take_step(struct watched *w, struct totals *totals, const struct vx_step_record *r) {
     uint64_t wall = 0;
@@ -83,7 +84,8 @@ struct window_figures watched_figures(const struct watched *w) {
     }
     struct window_figures f = {0};
     f.seconds_per_step = steps[0] ? (double)wall[0] * 1e-9 / (double)steps[0] : 0;
-    f.seconds_per_val_step = steps[1] ? (double)wall[1] * 1e-9 / (double)steps[1] : f.seconds_per_step / 3;
+    f.seconds_per_val_step =
+        steps[1] ? (double)wall[1] * 1e-9 / (double)steps[1] : f.seconds_per_step / 3;
     f.wait_ratio = wall[0] ? (double)wait / (double)wall[0] : 0;
     f.compute_ratio = wall[0] ? (double)compute / (double)wall[0] : 0;
     return f;
@@ -108,10 +110,10 @@ json_t *watched_progress(const struct watched *w) {
     }
     const struct vx_progress *p = &w->progress;
     struct window_figures f = watched_figures(w);
-    json_t *o = json_pack("{s:i, s:i, s:i, s:i, s:I, s:I, s:s}", "epoch", (int)p->epoch, "epochs", (int)p->epochs,
-                          "iteration", (int)p->iteration, "iterations", (int)p->iterations, "done",
-                          (json_int_t)p->k, "total", (json_int_t)w->epochs * w->iterations, "phase",
-                          vx_step_state_name(p->state));
+    json_t *o = json_pack(
+        "{s:i, s:i, s:i, s:i, s:I, s:I, s:s}", "epoch", (int)p->epoch, "epochs", (int)p->epochs,
+        "iteration", (int)p->iteration, "iterations", (int)p->iterations, "done", (json_int_t)p->k,
+        "total", (json_int_t)w->epochs * w->iterations, "phase", vx_step_state_name(p->state));
     if (!o) {
         return NULL;
     }

@@ -1,4 +1,5 @@
-/* Inside daemon/telemetry only: one session as the telemetry thread sees it. Thread: under the telemetry's lock. */
+/* Inside daemon/telemetry only: one session as the telemetry thread sees it. Thread: under the
+ * telemetry's lock. */
 #ifndef VX_DAEMON_TELEMETRY_WATCHED_H
 #define VX_DAEMON_TELEMETRY_WATCHED_H
 
@@ -51,7 +52,7 @@ struct watched {
 void watched_sample(struct watched *w, struct totals *totals);
 
 struct window_figures {
-    double seconds_per_step;     /* mean wall time of training steps in the window; 0: none yet */
+    double seconds_per_step; /* mean wall time of training steps in the window; 0: none yet */
     double seconds_per_val_step;
     double wait_ratio, compute_ratio;
 };

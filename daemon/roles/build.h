@@ -1,0 +1,25 @@
+/* Building the prepared store of a data set for one plan: cases side by side, what is there already
+ * is kept, one owner at a time. Behind prepare and train. Thread: main thread of a role. */
+#ifndef VX_DAEMON_ROLES_BUILD_H
+#define VX_DAEMON_ROLES_BUILD_H
+
+#include <jansson.h>
+#include <stdatomic.h>
+
+struct vx_err;
+
+struct vx_build {
+    const char *raw_dir;
+    const char
+        *dataset_dir;    /* in the preprocessed root; the store becomes DATASET_DIR/voxeld/KEY */
+    const json_t *plans; /* plans.json */
+    const char *configuration;
+    int threads;             /* cases side by side; 0: every schedulable core */
+    const atomic_bool *stop; /* VX_E_CANCELLED; what is whole stays */
+};
+
+/* Says "progress" {done, total} lines. Waits while another process builds the same store.
+ * *ret_store: its folder, caller frees. */
+int vx_build_store(const struct vx_build *b, char **ret_store, struct vx_err *err);
+
+#endif

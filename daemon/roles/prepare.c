@@ -1,0 +1,96 @@
+/* voxeld prepare --raw DIR --out DATASET_DIR [--plans FILE] [--configuration NAME] [--processes N]:
+ * the prepared store of a data set, case by case; what is whole already is kept. Without --plans
+ * the data set is checked and planned first. Lines: "progress" {done, total}, "prepared" {store}.
+ * SIGTERM ends it between cases. */
+#include "base/err.h"
+#include "base/json.h"
+#include "base/own.h"
+#include "daemon/roles/build.h"
+#include "daemon/roles/examine.h"
+#include "daemon/roles/say.h"
+#include "daemon/verbs.h"
+
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+
+static atomic_bool stop;
+
+static void on_term(int signum) {
+    (void)signum;
+    atomic_store(&stop, true);
+}
+
+static int find_plans(const char *path, const char *raw_dir, int threads, json_t **ret,
+                      struct vx_err *err) {
+    if (path) {
+        return vx_json_load_file(path, 64u << 20, ret, err);
+    }
+    struct vx_examination x = {0};
+    int rc = vx_examine(raw_dir, threads, false, &stop, &x, err);
+    if (rc == VX_OK && !x.valid) {
+        rc = vx_fail(err, VX_E_INVALID, x.code, "%s; voxeld verify lists every problem", x.message);
+    }
+    if (rc == VX_OK) {
+        *ret = json_incref(x.plans);
+    }
+    vx_examination_release(&x);
+    return rc;
+}
+
+static const char usage[] =
+    "usage: voxeld prepare --raw DATASET_DIR --out PREPROCESSED_DATASET_DIR [--plans FILE]\n"
+    "                      [--configuration NAME] [--processes N]\n";
+
+int vx_role_prepare(int argc, char **argv) {
+    static const struct option options[] = {{"raw", required_argument, NULL, 'r'},
+                                            {"out", required_argument, NULL, 'o'},
+                                            {"plans", required_argument, NULL, 'p'},
+                                            {"configuration", required_argument, NULL, 'c'},
+                                            {"processes", required_argument, NULL, 'n'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {NULL, 0, NULL, 0}};
+    struct vx_build b = {.configuration = "3d_fullres", .stop = &stop};
+    const char *plans_path = NULL;
+    int opt;
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        switch (opt) {
+        case 'r':
+            b.raw_dir = optarg;
+            break;
+        case 'o':
+            b.dataset_dir = optarg;
+            break;
+        case 'p':
+            plans_path = optarg;
+            break;
+        case 'c':
+            b.configuration = optarg;
+            break;
+        case 'n':
+            b.threads = atoi(optarg);
+            break;
+        default:
+            fputs(usage, opt == 'h' ? stdout : stderr);
+            return opt == 'h' ? 0 : 2;
+        }
+    }
+    if (!b.raw_dir || !b.dataset_dir || optind != argc) {
+        fputs(usage, stderr);
+        return 2;
+    }
+    signal(SIGTERM, on_term);
+    struct vx_err err = {0};
+    vx_auto_json json_t *plans = NULL;
+    vx_auto_free char *store = NULL;
+    int rc = find_plans(plans_path, b.raw_dir, b.threads, &plans, &err);
+    if (rc == VX_OK) {
+        b.plans = plans;
+        rc = vx_build_store(&b, &store, &err);
+    }
+    if (rc != VX_OK) {
+        return vx_say_error("prepare", &err);
+    }
+    vx_say(json_pack("{s:s, s:s}", "event", "prepared", "store", store));
+    return 0;
+}

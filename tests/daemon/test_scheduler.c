@@ -1,0 +1,45 @@
+/* The scheduler's decisions. */
+#include "daemon/scheduler.h"
+
+#include <criterion/criterion.h>
+
+Test(daemon_scheduler, priority_then_age) {
+    const struct vx_sched_task tasks[] = {{7, 0, VX_TASK_READY, "a"},
+                                          {3, 0, VX_TASK_READY, "a"},
+                                          {9, 5, VX_TASK_READY, "a"},
+                                          {1, 9, VX_TASK_WANTS, "b"}};
+    cr_assert_eq(vx_sched_best(tasks, 4, VX_TASK_READY),
+                 2); /* the highest priority of the ready ones */
+    cr_assert_eq(vx_sched_best(tasks, 2, VX_TASK_READY), 1); /* the oldest of equals */
+    cr_assert_eq(vx_sched_best(tasks, 4, VX_TASK_WANTS), 3);
+    cr_assert_eq(vx_sched_best(tasks, 4, VX_TASK_PLANNING), -1);
+    cr_assert_eq(vx_sched_best(tasks, 0, VX_TASK_READY), -1);
+}
+
+Test(daemon_scheduler, one_build_per_key) {
+    const struct vx_sched_task tasks[] = {{1, 0, VX_TASK_WANTS, "k1"},
+                                          {2, 0, VX_TASK_WANTS, "k1"},
+                                          {3, 0, VX_TASK_WANTS, "k2"},
+                                          {4, 9, VX_TASK_READY, "k3"}};
+    struct vx_sched_build builds[2] = {{"k1"}};
+    cr_assert_eq(vx_sched_next_build(tasks, 4, builds, 0, 2), 0);
+    cr_assert_eq(vx_sched_next_build(tasks, 4, builds, 1, 2),
+                 2); /* the second k1 waits for the first's build */
+    cr_assert_eq(vx_sched_next_build(tasks, 2, builds, 1, 2), -1);
+    cr_assert_eq(vx_sched_next_build(tasks, 4, builds, 1, 1), -1); /* no room for another build */
+}
+
+Test(daemon_scheduler, builds_go_by_priority) {
+    const struct vx_sched_task tasks[] = {{1, 0, VX_TASK_WANTS, "k1"}, {2, 1, VX_TASK_WANTS, "k2"}};
+    cr_assert_eq(vx_sched_next_build(tasks, 2, NULL, 0, 1), 1);
+}
+
+Test(daemon_scheduler, line_before_the_devices_stays_short) {
+    const struct vx_sched_task tasks[] = {{1, 0, VX_TASK_RUNNING, ""},
+                                          {2, 0, VX_TASK_READY, ""},
+                                          {3, 0, VX_TASK_PLANNING, ""},
+                                          {4, 0, VX_TASK_LEAVING, ""}};
+    cr_assert_eq(vx_sched_room(tasks, 4, 4), 2);
+    cr_assert_eq(vx_sched_room(tasks, 4, 2), 0);
+    cr_assert_eq(vx_sched_room(tasks, 4, 1), 0);
+}
