@@ -46,7 +46,7 @@ int vx_integrity_case(const struct vx_dataset_desc *dataset, const struct vx_raw
                       bool *ret_usable, struct vx_err *err);
 /* Peak bytes of memory that vx_integrity_case needs, from the headers; 0 where they cannot be read
  * (then the check itself ends quickly). */
-uint64_t vx_integrity_memory(const struct vx_rawset_case *c);
+uint64_t vx_integrity_memory(const struct vx_rawset_case *c, int n_channels);
 
 /* {"ok", "cases", "errors", "warnings", "findings": [{"severity", "case", "file", "field", "code",
  * "message"}]}; new reference. */
