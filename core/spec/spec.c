@@ -36,15 +36,17 @@ static json_t *auto_or_int(int value) {
     return value == VX_SPEC_AUTO ? json_string("auto") : json_integer(value);
 }
 
-static json_t *plan_to_json(const struct vx_plan_override *plan) {
+static json_t *plan_to_json(const struct vx_plan_override *plan, bool flat) {
     json_t *json = json_object();
     if (plan->batch_size > 0) {
         json_object_set_new(json, "batch_size", json_integer(plan->batch_size));
     }
     if (plan->patch_size[0] > 0) {
-        json_object_set_new(
-            json, "patch_size",
-            json_pack("[i, i, i]", plan->patch_size[0], plan->patch_size[1], plan->patch_size[2]));
+        json_t *list = json_array();
+        for (int a = flat ? 1 : 0; a < 3; a++) {
+            json_array_append_new(list, json_integer(plan->patch_size[a]));
+        }
+        json_object_set_new(json, "patch_size", list);
     }
     if (plan->n_features > 0) {
         json_t *list = json_array();
@@ -79,7 +81,8 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
                      s->dataset, "configuration", s->configuration, "fold", fold, "resources",
                      "device", s->resources.device, "count", s->resources.count, "priority",
                      s->priority, "results", "name", s->results.name, "replace", s->results.replace,
-                     "training", training, "plan", plan_to_json(&s->plan), "loader", loader,
+                     "training", training, "plan",
+                     plan_to_json(&s->plan, strcmp(s->configuration, "2d") == 0), "loader", loader,
                      "augment", "where", s->augment.where, "enabled", s->augment.enabled, "mirror",
                      s->augment.mirror, "precision", precisions[s->precision], "inference",
                      "mirroring", s->inference.mirroring, "step_size", s->inference.step_size);

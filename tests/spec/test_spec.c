@@ -1,0 +1,155 @@
+#include "base/err.h"
+#include "base/json.h"
+#include "base/own.h"
+#include "plan/splits.h"
+#include "spec/spec.h"
+
+#include <criterion/criterion.h>
+#include <string.h>
+
+static int parse(const char *text, struct vx_job_spec *spec, struct vx_json_problems *ps) {
+    struct vx_err err = {0};
+    vx_auto_json json_t *json = NULL;
+    cr_assert_eq(vx_json_parse(text, strlen(text), 10000, 16, &json, &err), VX_OK, "%s: %s", text,
+                 err.text);
+    return vx_spec_parse(json, spec, ps);
+}
+
+Test(spec_parse, absent_means_what_nnunet_would_do) {
+    struct vx_job_spec s;
+    struct vx_json_problems ps = {0};
+    cr_assert_eq(parse("{\"type\": \"train\", \"dataset\": \"Dataset004_Hippocampus\"}", &s, &ps),
+                 VX_OK);
+    cr_expect_str_eq(s.configuration, "3d_fullres");
+    cr_expect_eq(s.fold, 0);
+    cr_expect_eq(s.training.epochs, 1000);
+    cr_expect_eq(s.training.iterations_per_epoch, 250);
+    cr_expect_eq(s.training.val_iterations_per_epoch, 50);
+    cr_expect_eq(s.training.initial_lr, 1e-2);
+    cr_expect_eq(s.training.momentum, 0.99);
+    cr_expect_eq(s.training.weight_decay, 3e-5);
+    cr_expect_eq(s.training.oversample_foreground, 0.33);
+    cr_expect_eq(s.plan.batch_size, 0);
+    cr_expect_eq(s.loader.workers, VX_SPEC_AUTO);
+    cr_expect(s.augment.enabled && s.augment.mirror && s.inference.mirroring);
+    cr_expect_eq(s.inference.step_size, 0.5);
+}
+
+Test(spec_parse, the_contract_example) {
+    struct vx_job_spec s;
+    struct vx_json_problems ps = {0};
+    cr_assert_eq(parse("{\"type\": \"train\", \"dataset\": \"Dataset004_Hippocampus\", "
+                       "\"configuration\": \"3d_fullres\", \"fold\": \"all\", "
+                       "\"resources\": {\"device\": \"cuda:1\", \"count\": 1}, \"priority\": -3, "
+                       "\"results\": {\"name\": \"mine\"}, "
+                       "\"training\": {\"epochs\": 7, \"iterations_per_epoch\": 250, \"seed\": "
+                       "9223372036854775807}, "
+                       "\"plan\": {\"batch_size\": 2, \"patch_size\": [40, 56, 40], "
+                       "\"features_per_stage\": [32, 64, 128]}, "
+                       "\"loader\": {\"workers\": \"auto\", \"keep_files_open\": true, \"cache\": "
+                       "\"auto\", \"prefetch\": 12}, "
+                       "\"augment\": {\"where\": \"cpu\"}, \"precision\": \"bf16\"}",
+                       &s, &ps),
+                 VX_OK, "%s %s", ps.list[0].pointer, ps.list[0].text);
+    cr_expect_eq(s.fold, VX_FOLD_ALL);
+    cr_expect_str_eq(s.resources.device, "cuda:1");
+    cr_expect_eq(s.priority, -3);
+    cr_expect_str_eq(s.results.name, "mine");
+    cr_expect_eq(s.training.seed, 9223372036854775807ull);
+    cr_expect_eq(s.plan.patch_size[1], 56);
+    cr_expect_eq(s.plan.n_features, 3);
+    cr_expect_eq(s.plan.features[2], 128);
+    cr_expect_eq(s.loader.keep_files_open, 1);
+    cr_expect_eq(s.loader.prefetch, 12);
+    cr_expect_eq(s.precision, VX_SPEC_BF16);
+}
+
+/* One problem per row: what is wrong, where, and its code. */
+static const struct {
+    const char *member; /* after type and dataset */
+    const char *pointer, *code;
+} bad[] = {
+    {"\"epochs\": 3", "/epochs", "unknown_key"},
+    {"\"training\": {\"epoch\": 3}", "/training/epoch", "unknown_key"},
+    {"\"training\": {\"epochs\": 0}", "/training/epochs", "out_of_range"},
+    {"\"training\": {\"epochs\": 1e3}", "/training/epochs", "wrong_type"},
+    {"\"training\": {\"epochs\": \"ten\"}", "/training/epochs", "wrong_type"},
+    {"\"training\": {\"momentum\": 1.0}", "/training/momentum", "out_of_range"},
+    {"\"training\": {\"initial_lr\": 1e300}", "/training/initial_lr", "out_of_range"},
+    {"\"training\": {\"seed\": -1}", "/training/seed", "out_of_range"},
+    {"\"training\": {\"checkpoint_seconds\": 61}", "/training/checkpoint_seconds", "out_of_range"},
+    {"\"training\": []", "/training", "wrong_type"},
+    {"\"fold\": -1", "/fold", "out_of_range"},
+    {"\"fold\": \"none\"", "/fold", "invalid_value"},
+    {"\"fold\": 1.5", "/fold", "wrong_type"},
+    {"\"configuration\": \"4d\"", "/configuration", "invalid_value"},
+    {"\"priority\": 1000", "/priority", "out_of_range"},
+    {"\"resources\": {\"count\": 2}", "/resources/count", "out_of_range"},
+    {"\"resources\": {\"device\": \"tpu\"}", "/resources/device", "invalid_value"},
+    {"\"results\": {\"name\": \"../x\"}", "/results/name", "invalid_value"},
+    {"\"results\": {\"name\": \"a__b\"}", "/results/name", "invalid_value"},
+    {"\"results\": {\"name\": \"\"}", "/results/name", "out_of_range"},
+    {"\"plan\": {\"patch_size\": [40, 56]}", "/plan/patch_size", "invalid_value"},
+    {"\"plan\": {\"patch_size\": [40, 56, 1000000]}", "/plan/patch_size/2", "out_of_range"},
+    {"\"plan\": {\"batch_size\": 0}", "/plan/batch_size", "out_of_range"},
+    {"\"plan\": {\"features_per_stage\": [32]}", "/plan/features_per_stage", "out_of_range"},
+    {"\"plan\": {\"features_per_stage\": [32, -1]}", "/plan/features_per_stage/1", "out_of_range"},
+    {"\"loader\": {\"workers\": 65}", "/loader/workers", "out_of_range"},
+    {"\"loader\": {\"workers\": \"many\"}", "/loader/workers", "wrong_type"},
+    {"\"loader\": {\"keep_files_open\": 1}", "/loader/keep_files_open", "wrong_type"},
+    {"\"augment\": {\"where\": \"gpu\"}", "/augment/where", "not_supported"},
+    {"\"precision\": \"fp8\"", "/precision", "invalid_value"},
+    {"\"inference\": {\"step_size\": 0}", "/inference/step_size", "out_of_range"},
+};
+
+Test(spec_parse, every_problem_has_its_pointer) {
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        char text[512];
+        struct vx_job_spec s;
+        struct vx_json_problems ps = {0};
+        snprintf(text, sizeof text,
+                 "{\"type\": \"train\", \"dataset\": \"Dataset004_Hippocampus\", %s}",
+                 bad[i].member);
+        cr_expect_eq(parse(text, &s, &ps), VX_E_INVALID, "%s", bad[i].member);
+        cr_expect_eq(ps.n, 1, "%s: %zu problems", bad[i].member, ps.n);
+        cr_expect_str_eq(ps.list[0].pointer, bad[i].pointer, "%s: %s", bad[i].member,
+                         ps.list[0].pointer);
+        cr_expect_str_eq(ps.list[0].code, bad[i].code, "%s: %s", bad[i].member, ps.list[0].code);
+    }
+}
+
+Test(spec_parse, all_problems_at_once) {
+    struct vx_job_spec s;
+    struct vx_json_problems ps = {0};
+    cr_assert_eq(
+        parse("{\"type\": \"predict\", \"fold\": 200, \"x\": 1, \"training\": {\"epochs\": -1}}",
+              &s, &ps),
+        VX_E_INVALID);
+    cr_expect_eq(ps.n, 5); /* /x, /type, /dataset, /fold, /training/epochs */
+    ps.n = 0;
+    cr_assert_eq(parse("[]", &s, &ps), VX_E_INVALID);
+    cr_expect_str_eq(ps.list[0].code, "wrong_type");
+}
+
+Test(spec_stored, canonical_form_reads_back_the_same) {
+    struct vx_job_spec s, again;
+    struct vx_json_problems ps = {0};
+    struct vx_err err = {0};
+    cr_assert_eq(parse("{\"type\": \"train\", \"dataset\": \"Dataset004_Hippocampus\", "
+                       "\"configuration\": \"2d\", \"fold\": 4, "
+                       "\"plan\": {\"patch_size\": [64, 32]}, \"loader\": {\"keep_files_open\": "
+                       "false}, \"augment\": {\"mirror\": false}}",
+                       &s, &ps),
+                 VX_OK);
+    vx_auto_json json_t *json = vx_spec_to_json(&s);
+    cr_assert_not_null(json);
+    cr_expect_eq(json_integer_value(json_object_get(json, "spec_version")), VX_SPEC_VERSION);
+    cr_assert_eq(vx_spec_from_stored(json, &again, &err), VX_OK, "%s", err.text);
+    vx_auto_json json_t *second = vx_spec_to_json(&again);
+    cr_expect(json_equal(json, second));
+    cr_expect_eq(again.plan.patch_size[0], 1);
+    cr_expect_eq(again.plan.patch_size[1], 64);
+    cr_expect_eq(again.loader.keep_files_open, 0);
+    json_object_set_new(json, "spec_version", json_integer(99));
+    cr_expect_eq(vx_spec_from_stored(json, &again, &err), VX_E_UNSUPPORTED);
+}
