@@ -32,7 +32,7 @@ struct look {
 
 static uint64_t cost_of(void *ctx, size_t i) {
     struct look *l = ctx;
-    return vx_integrity_memory(&l->raw.cases[i]);
+    return vx_integrity_memory(&l->raw.cases[i], l->dataset.n_channels);
 }
 
 static int look_at(void *ctx, size_t i, struct vx_err *err) {
