@@ -125,6 +125,17 @@ static int no_route(const char *allow, struct vx_req *r, struct vx_err *err) {
     return 404;
 }
 
+/* Work is taken only by a daemon that is up and not on its way down. */
+static int check_ready(struct vx_req *r, struct vx_err *err) {
+    const struct vx_api_hooks *h = &r->api->config.hooks;
+    char why[256] = "the daemon is stopping";
+    if (!r->api->draining && (!h->ready || h->ready(h->arg, why, sizeof why))) {
+        return VX_OK;
+    }
+    vx_fail(err, VX_E_STATE, "not_ready", "%s; try again later", why);
+    return 503;
+}
+
 static int check_route(struct vx_req *r, struct vx_err *err) {
     static int (*const checks[])(struct vx_req *, struct vx_err *) = {check_query, check_accept,
                                                                       check_body};
@@ -134,12 +145,7 @@ static int check_route(struct vx_req *r, struct vx_err *err) {
             return rc;
         }
     }
-    if (r->api->draining && strcmp(r->route->method, "POST") == 0) {
-        vx_req_header(r, MHD_HTTP_HEADER_RETRY_AFTER, "5");
-        vx_fail(err, VX_E_STATE, "shutting_down", "the daemon is ending and takes no more work");
-        return 503;
-    }
-    return VX_OK;
+    return strcmp(r->route->method, "POST") == 0 ? check_ready(r, err) : VX_OK;
 }
 
 int vx_admit(struct vx_req *r, struct vx_err *err) {

@@ -24,38 +24,42 @@ struct vx_store;   /* db/store.h */
 struct vx_api_hooks {
     void *arg; /* first argument of each */
 
-    /* Before a job is stored: what the spec alone cannot tell. Negative refuses it, with err as the
-     * reply: VX_E_EXISTS "result_exists" -> 409, VX_E_NOT_FOUND "unknown_dataset" -> 422 (where =
-     * JSON pointer), VX_E_INVALID
-     * -> 422, VX_E_LIMIT -> 429, VX_E_FULL -> 507, VX_E_STATE or VX_E_BUSY -> 409, anything else ->
-     * 500. */
+    /* Before a job is stored: what the spec alone cannot tell (data set, device, results). Negative
+     * refuses it and err becomes the reply: VX_E_EXISTS "result_exists", VX_E_STATE, VX_E_BUSY 409;
+     * VX_E_NOT_FOUND, VX_E_INVALID 422; VX_E_LIMIT 429; VX_E_FULL 507; anything else 500. An
+     * err->where that starts with "/" is taken for a JSON pointer into the request. */
     int (*job_check)(void *arg, const struct vx_job_new *job, struct vx_err *err);
     /* After the commit. */
     void (*job_submitted)(void *arg, int64_t id);
-    void (*cancel_requested)(void *arg,
-                             int64_t id); /* the job is in state cancelling or cancelled now */
+    /* The job is in state cancelling or cancelled now. */
+    void (*cancel_requested)(void *arg, int64_t id);
 
     /* Finds the folder of a data set beneath the configured roots. asked: the "path" of the
      * request, or NULL for the usual place. Failures as for job_check; VX_E_NOT_FOUND -> 422. */
     int (*dataset_locate)(void *arg, const char *name, const char *asked, char *ret_path,
                           size_t size, struct vx_err *err);
-    void (*dataset_submitted)(void *arg,
-                              const char *name); /* after the commit; state registering */
+    /* After the commit; the data set is in state registering. */
+    void (*dataset_submitted)(void *arg, const char *name);
 
-    json_t *(*devices)(void *arg); /* new reference: JSON array of objects */
-    json_t *(*system)(void *arg);  /* new reference: JSON object */
-    json_t *(*progress)(
-        void *arg, int64_t id); /* new reference: newer progress than the stored one, or NULL */
-    /* Prometheus text, appended. The api itself writes voxeld_build_info, voxeld_http_*,
-     * voxeld_jobs{state} and voxeld_store_*. */
+    /* New references. devices: an array of objects; the page shows name, utilisation, memory_bytes,
+     * memory_available_bytes, state, job. progress: what is newer than the stored progress, or
+     * NULL; the page and voxelctl show epoch, epochs, done, total, train_loss, ema_dice,
+     * seconds_per_step, loader_wait_ratio, accelerator_utilisation, eta_seconds, workers,
+     * queue_depth. */
+    json_t *(*devices)(void *arg);
+    json_t *(*system)(void *arg);
+    json_t *(*progress)(void *arg, int64_t id);
+    /* Prometheus text, appended. The api itself writes voxeld_build_info, voxeld_http_* and
+     * voxeld_jobs{state}; voxeld_store_* is the daemon's like the rest. */
     void (*metrics)(void *arg, struct vx_buf *out);
 
-    /* The job's folder: "log.txt" inside is its text log, all files beneath it are its artifacts.
-     * Default: config.jobs_dir/ID. Negative: no folder. */
+    /* The folder whose files, also in folders within, are the job's artifacts. Default:
+     * config.jobs_dir/ID. Negative: no folder. */
     int (*job_dir)(void *arg, int64_t id, char *ret_path, size_t size);
     /* The job's text log. Default: "log.txt" in its folder. */
     int (*job_log)(void *arg, int64_t id, char *ret_path, size_t size);
-    /* /readyz: false with a reason while the daemon starts, drains or has lost its store. */
+    /* False with a reason while the daemon starts, drains or has lost its store: /readyz and every
+     * POST answer 503 then. */
     bool (*ready)(void *arg, char *ret_why, size_t size);
 };
 

@@ -10,9 +10,23 @@ const char *vx_http_phrase(int status) {
     return phrase ? phrase : "Unknown";
 }
 
-static json_t *document(int status, const char *code, const char *detail) {
+static json_t *pack(int status, const char *code, const char *detail) {
     return json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", "about:blank", "title",
                      vx_http_phrase(status), "status", status, "code", code, "detail", detail);
+}
+
+static json_t *document(int status, const char *code, const char *detail) {
+    json_t *doc = pack(status, code, detail);
+    if (doc) {
+        return doc;
+    }
+    /* The detail quotes something that is not UTF-8: a path, a name from the request. */
+    char plain[640];
+    snprintf(plain, sizeof plain, "%s", detail);
+    for (char *p = plain; *p; p++) {
+        *p = *p & 0x80 ? '?' : *p;
+    }
+    return pack(status, code, plain);
 }
 
 /* Takes the reference over. */
@@ -20,7 +34,7 @@ static enum MHD_Result send_document(struct vx_req *r, int status, json_t *doc) 
     char *text = doc ? json_dumps(doc, JSON_COMPACT) : NULL;
     json_decref(doc);
     struct vx_buf out = VX_BUF_INIT;
-    /* Not valid UTF-8 (a path, say) cannot be put in JSON: then only the status. */
+    /* Out of memory: the status says it already. */
     vx_buf_puts(&out, text ? text : "{\"type\":\"about:blank\",\"code\":\"internal_error\"}");
     vx_buf_puts(&out, "\n");
     free(text);

@@ -120,7 +120,7 @@ void vx_req_completed(void *cls, struct MHD_Connection *conn, void **state,
     }
     double seconds = (double)(vx_now_ns() - r->start_ns) * 1e-9;
     vx_meter_add(r->api->meter, r->route, r->status ? r->status : 499, r->is_stream ? -1 : seconds);
-    if (r->status >= 500) {
+    if (r->status == 500 || r->status == 507) {
         vx_log_warn("api", "request method=%s path=\"%s\" status=%d", r->method, r->path,
                     r->status);
     }

@@ -42,7 +42,7 @@ static void print_json(const json_t *value) {
 
 /* Between 0 and 1; -1 where nothing is known. */
 static double fraction_of(const json_t *job) {
-    static const char *const pairs[][2] = {{"epoch", "epochs"}, {"done", "total"}};
+    static const char *const pairs[][2] = {{"done", "total"}, {"epoch", "epochs"}};
     const json_t *p = json_object_get(job, "progress");
     if (strcmp(text_of(job, "state"), "succeeded") == 0) {
         return 1;
@@ -172,9 +172,9 @@ static void print_bar(const json_t *job, bool tty) {
     static const struct {
         const char *key, *format;
     } figures[] = {{"train_loss", "  loss %.4f"},
-                   {"ema", "  dice %.3f"},
+                   {"ema_dice", "  dice %.3f"},
                    {"seconds_per_step", "  %.3f s/step"},
-                   {"loader_wait", "  wait %.3f"}};
+                   {"loader_wait_ratio", "  wait %.3f"}};
     for (size_t i = 0; i < VX_COUNTOF(figures); i++) {
         const json_t *v = json_object_get(p, figures[i].key);
         if (json_is_number(v)) {

@@ -29,12 +29,24 @@ function number(x, digits) {
   return typeof x === "number" && isFinite(x) ? x.toFixed(digits) : "–";
 }
 
+// The first of the values that is a number, as percent.
+function percent() {
+  const x = Array.prototype.find.call(arguments, function (v) { return typeof v === "number"; });
+  return x === undefined ? "–" : number(100 * x, 1) + " %";
+}
+
+function duration(seconds) {
+  if (typeof seconds !== "number") { return null; }
+  const m = Math.round(seconds / 60);
+  return m < 1 ? "less than a minute" : m < 60 ? m + " min" : Math.floor(m / 60) + " h " + m % 60 + " min";
+}
+
 function share(job) {
   const p = job.progress || {};
   if (job.state === "succeeded") { return 1; }
   if (typeof p.fraction === "number") { return p.fraction; }
-  if (typeof p.epoch === "number" && p.epochs > 0) { return p.epoch / p.epochs; }
   if (typeof p.done === "number" && p.total > 0) { return p.done / p.total; }
+  if (typeof p.epoch === "number" && p.epochs > 0) { return p.epoch / p.epochs; }
   return null;
 }
 
@@ -65,7 +77,7 @@ function jobRow(job) {
   bar.appendChild(node("span", " " + progressText(job), "quiet"));
   tr.appendChild(bar);
   const p = job.progress || {};
-  tr.appendChild(node("td", number(typeof p.dice === "number" ? p.dice : p.ema, 3)));
+  tr.appendChild(node("td", number(p.ema_dice, 3)));
   const last = node("td");
   if (!job.finished_at && job.state !== "cancelling") {
     const b = node("button", "cancel");
@@ -103,8 +115,9 @@ function figures(job) {
   const pairs = [
     ["phase", job.phase], ["epoch", progressText(job)], ["training loss", number(last.train_loss, 4)],
     ["validation loss", number(last.val_loss, 4)], ["Dice (moving average)", number(last.ema, 3)],
-    ["seconds per step", number(p.seconds_per_step, 3)],
-    ["loader wait", typeof last.loader_wait === "number" ? number(100 * last.loader_wait, 1) + " %" : "–"],
+    ["seconds per step", number(p.seconds_per_step, 3)], ["loader wait", percent(p.loader_wait_ratio, last.loader_wait)],
+    ["computing", percent(p.accelerator_utilisation)], ["time left", duration(p.eta_seconds)],
+    ["workers", p.workers], ["samples ready", p.queue_depth],
     ["learning rate", typeof last.lr === "number" ? last.lr.toExponential(2) : "–"],
     ["crashes", job.crashes], ["checkpoint at step", job.checkpoint_step]];
   return pairs.filter(function (x) { return x[1] !== null && x[1] !== undefined && x[1] !== ""; })
@@ -161,16 +174,19 @@ function showDevices(devices, metrics) {
     box.appendChild(node("strong", d.name || d.id));
     const load = d.utilisation;
     gauge(box, "load", load, typeof load === "number" ? number(100 * load, 0) + " %" : "unknown");
-    if (d.memory_total_bytes > 0 && typeof d.memory_used_bytes === "number") {
-      gauge(box, "memory", d.memory_used_bytes / d.memory_total_bytes,
-        number(d.memory_used_bytes / 1073741824, 1) + " of " + number(d.memory_total_bytes / 1073741824, 1) + " GiB");
+    const free = d.memory_available_bytes;
+    if (d.memory_bytes > 0 && typeof free === "number") {
+      gauge(box, "memory", 1 - free / d.memory_bytes,
+        number((d.memory_bytes - free) / 1073741824, 1) + " of " + number(d.memory_bytes / 1073741824, 1) + " GiB");
     }
-    if (d.job) { box.appendChild(node("div", "job " + d.job)); }
+    box.appendChild(node("div", d.job ? "busy with job " + d.job : d.state || ""));
     return box;
   });
-  const stall = metrics["voxeld_loader_stall_ratio"], depth = metrics["voxeld_loader_queue_depth"];
+  const label = "{job=\"" + selected + "\"}";
+  const stall = metrics["voxeld_loader_stall_ratio" + label], depth = metrics["voxeld_loader_queue_depth" + label];
   const box = node("div", null, "device");
-  if (stall !== undefined) { gauge(box, "loader wait", stall, number(100 * stall, 1) + " %"); }
+  if (stall !== undefined || depth !== undefined) { box.appendChild(node("strong", "Loader of job " + selected)); }
+  if (stall !== undefined) { gauge(box, "waiting for samples", stall, number(100 * stall, 1) + " %"); }
   if (depth !== undefined) { gauge(box, "samples ready", undefined, String(depth)); }
   boxes.push(box);
   const all = document.getElementById("devices");

@@ -4,7 +4,6 @@
 #include "api/handlers.h"
 #include "base/hash.h"
 #include "base/own.h"
-#include "db/dataset.h"
 #include "db/job.h"
 #include "spec/spec.h"
 
@@ -96,25 +95,6 @@ static bool take_key(struct vx_req *r, struct submit *s) {
     return true;
 }
 
-static int check_dataset(struct vx_req *r, const char *name, struct vx_err *err) {
-    struct vx_dataset d;
-    int rc = vx_db_dataset_get(r->api->reader, name, &d, err);
-    if (rc == VX_E_NOT_FOUND) {
-        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset",
-                "no data set %s is registered; register it with POST /v1/datasets", name);
-    } else if (rc == VX_OK) {
-        if (d.state == VX_DATASET_INVALID) {
-            rc = vx_fail(err, VX_E_STATE, "invalid_dataset",
-                         "the data set %s did not pass its check: %.300s", name, d.reason_message);
-        }
-        vx_dataset_release(&d);
-    }
-    if (rc != VX_OK) {
-        vx_err_at(err, "/dataset");
-    }
-    return rc;
-}
-
 /* Takes s over. */
 static enum MHD_Result answer(struct vx_req *r, struct submit *s) {
     struct vx_err err = {0};
@@ -129,11 +109,8 @@ static enum MHD_Result answer(struct vx_req *r, struct submit *s) {
         rc = rc == VX_E_NOT_FOUND ? VX_OK : rc;
     }
     /* A request that was answered before is answered again, whatever has changed since. */
-    if (rc == VX_OK && !known) {
-        rc = check_dataset(r, s->spec.dataset, &err);
-        if (rc == VX_OK && h->job_check) {
-            rc = h->job_check(h->arg, &s->job, &err);
-        }
+    if (rc == VX_OK && !known && h->job_check) {
+        rc = h->job_check(h->arg, &s->job, &err);
     }
     if (rc != VX_OK) {
         free_submit(s);

@@ -26,27 +26,6 @@ enum MHD_Result vx_h_readyz(struct vx_req *r) {
     return vx_reply_static(r, 200, "text/plain; charset=utf-8", "ready\n", 6);
 }
 
-static void write_store(struct vx_api *api, struct vx_buf *out) {
-    struct vx_store_stats s;
-    vx_store_get_stats(api->config.store, &s);
-    vx_buf_printf(out,
-                  "# HELP voxeld_store_operations_total Database operations run.\n"
-                  "# TYPE voxeld_store_operations_total counter\n"
-                  "voxeld_store_operations_total{outcome=\"ok\"} %llu\n"
-                  "voxeld_store_operations_total{outcome=\"failed\"} %llu\n"
-                  "# HELP voxeld_store_commits_total Transactions committed.\n"
-                  "# TYPE voxeld_store_commits_total counter\n"
-                  "voxeld_store_commits_total %llu\n"
-                  "# HELP voxeld_store_commit_seconds_total Time spent waiting for commits.\n"
-                  "# TYPE voxeld_store_commit_seconds_total counter\n"
-                  "voxeld_store_commit_seconds_total %.6f\n"
-                  "# HELP voxeld_store_queue_depth Operations that wait for the store.\n"
-                  "# TYPE voxeld_store_queue_depth gauge\n"
-                  "voxeld_store_queue_depth %zu\n",
-                  (unsigned long long)(s.operations - s.failed), (unsigned long long)s.failed,
-                  (unsigned long long)s.commits, (double)s.commit_ns * 1e-9, s.pending);
-}
-
 static void write_jobs(struct vx_api *api, struct vx_buf *out) {
     int64_t counts[VX_JOB_STATES];
     if (vx_db_job_counts(api->reader, counts, NULL) != VX_OK) {
@@ -74,7 +53,6 @@ enum MHD_Result vx_h_metrics(struct vx_req *r) {
                   r->api->n_streams);
     vx_meter_write(r->api->meter, &out);
     write_jobs(r->api, &out);
-    write_store(r->api, &out);
     if (c->hooks.metrics) {
         c->hooks.metrics(c->hooks.arg, &out);
     }

@@ -27,7 +27,10 @@ struct loop_thread {
 
 static int on_job_check(void *arg, const struct vx_job_new *job, struct vx_err *err) {
     struct server *s = arg;
-    cr_assert_str_eq(job->dataset, "Dataset004_Hippocampus");
+    if (strcmp(job->dataset, "Dataset004_Hippocampus") != 0) {
+        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset", "no data set %s", job->dataset);
+        return vx_err_at(err, "/dataset");
+    }
     return s->result_exists ? vx_fail(err, VX_E_EXISTS, "result_exists", "a fold is there already")
                             : VX_OK;
 }

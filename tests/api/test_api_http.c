@@ -184,6 +184,7 @@ Test(api_http, unknown_paths_and_methods) {
     EXPECT_PROBLEM(POST(s, "/v1/system", "{}"), 405, "method_not_allowed");
     EXPECT_PROBLEM(GET(s, "/v1/jobs/1/cancel"), 405, "method_not_allowed");
     EXPECT_PROBLEM(request(s, "BREW", "/livez", "", NULL), 405, "method_not_allowed");
+    EXPECT_PROBLEM(GET(s, "/v1/jobs?%FF%FE=1"), 400, "unknown_parameter"); /* not UTF-8 */
     r = request(s, "HEAD", "/v1/jobs", "", NULL);
     cr_assert_eq(r.status, 200);
     cr_assert_eq(r.body_len, 0);
