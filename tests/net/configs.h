@@ -10,8 +10,8 @@ struct net_case {
     const char *name;
     int patch[3];
     int stages;
-    int features[VX_MAX_STAGES];
-    int stride[VX_MAX_STAGES][3];
+    int features[9];
+    int stride[9][3];
     int flat_kernels; /* the first so many stages have kernel 1, 3, 3 */
     int channels, classes;
     bool batch_dice;
@@ -45,7 +45,7 @@ static const struct net_case NET_CASES[] = {
      true,
      1928489},
     {"demo", {40, 56, 40}, 3, {16, 32, 64}, {NET_TWOS3}, 0, 1, 3, false, 340022},
-    {"aniso", {4, 16, 16}, 3, {16, 32, 64}, {{1, 1, 1}, {1, 2, 2}, {2, 2, 2}}, 1, 2, 4, true, 0},
+    {"aniso", {8, 32, 32}, 3, {16, 32, 64}, {{1, 1, 1}, {1, 2, 2}, {2, 2, 2}}, 1, 2, 4, true, 0},
     {"prostate",
      {20, 320, 256},
      7,
@@ -69,8 +69,7 @@ static const struct net_case NET_CASES[] = {
 };
 
 static inline struct vx_plan_config net_config(const struct net_case *c) {
-    struct vx_plan_config p = {
-        .dims = 3, .batch_size = 2, .n_stages = c->stages, .batch_dice = c->batch_dice};
+    struct vx_plan_config p = {.batch_size = 2, .n_stages = c->stages, .batch_dice = c->batch_dice};
     for (int s = 0; s < c->stages; s++) {
         p.features[s] = c->features[s];
         memcpy(p.strides[s], c->stride[s], sizeof(p.strides[s]));

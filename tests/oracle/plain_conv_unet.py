@@ -7,12 +7,12 @@ from torch.nn import functional as F
 
 
 class Block(nn.Module):
-    def __init__(self, cin, cout, kernel, stride):
+    def __init__(self, cin, cout, kernel, stride, slope):
         super().__init__()
         pad = [(k - 1) // 2 for k in kernel]
         self.conv = nn.Conv3d(cin, cout, kernel, stride, pad, bias=True)
         self.norm = nn.InstanceNorm3d(cout, eps=1e-5, affine=True)
-        self.nonlin = nn.LeakyReLU(0.01)
+        self.nonlin = nn.LeakyReLU(slope)
         self.all_modules = nn.Sequential(self.conv, self.norm, self.nonlin)
 
     def forward(self, x):
@@ -20,11 +20,12 @@ class Block(nn.Module):
 
 
 class Blocks(nn.Module):
-    def __init__(self, n, cin, cout, kernel, stride):
+    def __init__(self, n, cin, cout, kernel, stride, slope):
         super().__init__()
         ones = [1, 1, 1]
         self.convs = nn.Sequential(*[
-            Block(cin if i == 0 else cout, cout, kernel, stride if i == 0 else ones) for i in range(n)
+            Block(cin if i == 0 else cout, cout, kernel, stride if i == 0 else ones, slope)
+            for i in range(n)
         ])
 
     def forward(self, x):
@@ -36,7 +37,7 @@ class Encoder(nn.Module):
         super().__init__()
         stages, cin = [], channels
         for f, k, s, n in zip(cfg["features"], cfg["kernels"], cfg["strides"], cfg["convs"]):
-            stages.append(nn.Sequential(Blocks(n, cin, f, k, s)))
+            stages.append(nn.Sequential(Blocks(n, cin, f, k, s, cfg["slope"])))
             cin = f
         self.stages = nn.Sequential(*stages)
 
@@ -59,7 +60,7 @@ class Decoder(nn.Module):
             stride = cfg["strides"][-j]
             ups.append(nn.ConvTranspose3d(below, here, stride, stride, bias=True))
             stages.append(Blocks(cfg["decoder_convs"][j - 1], 2 * here, here,
-                                 cfg["kernels"][-(j + 1)], [1, 1, 1]))
+                                 cfg["kernels"][-(j + 1)], [1, 1, 1], cfg["slope"]))
             heads.append(nn.Conv3d(here, classes, 1, bias=True))
         self.stages = nn.ModuleList(stages)
         self.transpconvs = nn.ModuleList(ups)
