@@ -2,6 +2,7 @@
 #include "base/clock.h"
 #include "base/own.h"
 #include "db/dataset.h"
+#include "plan/dataset.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -105,14 +106,6 @@ static int register_op(struct vx_db *db, void *arg, struct vx_err *err) {
     return a->already ? VX_OK : rc;
 }
 
-/* nnU-Net's form: DatasetXXX_Name. */
-static bool name_is_good(const char *name) {
-    static const char letters[] =
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-";
-    return strncmp(name, "Dataset", 7) == 0 && strspn(name + 7, "0123456789") == 3 &&
-           name[10] == '_' && name[11] != '\0' && strspn(name + 11, letters) == strlen(name + 11);
-}
-
 enum MHD_Result vx_h_dataset_submit(struct vx_req *r) {
     static const char *const keys[] = {"name", "path", NULL};
     struct vx_json_problems problems = {0};
@@ -123,7 +116,7 @@ enum MHD_Result vx_h_dataset_submit(struct vx_req *r) {
         if (!json_object_get(r->json, "name")) {
             vx_json_problem(&problems, "/name", "missing", "is required");
         }
-    } else if (!name_is_good(name)) {
+    } else if (!vx_dataset_name_ok(name)) {
         vx_json_problem(&problems, "/name", "invalid_value",
                         "must look like Dataset004_Hippocampus");
     }
