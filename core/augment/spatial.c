@@ -105,44 +105,94 @@ static inline uint32_t label_pair(const int16_t *p) {
     return v;
 }
 
-/* The vote of the corners around source position i, fractions f; z unused where the row has two
- * axes. */
-static int16_t vote(const struct row *r, const int16_t *src, int32_t i, const float f[3]) {
-    const size_t sy = (size_t)r->dim[2], sz = (size_t)r->dim[1] * sy;
-    int16_t label[8];
-    float weight[8];
-    int n = 0;
-    for (int z = 0; z < (r->axes == 3 ? 2 : 1); z++) {
-        float wz = r->axes == 3 ? (z ? f[0] : 1.0f - f[0]) : 1.0f;
-        for (int y = 0; y < 2; y++) {
-            float wy = wz * (y ? f[1] : 1.0f - f[1]);
-            for (int x = 0; x < 2; x++) {
-                label[n] = src[(size_t)i + (size_t)z * sz + (size_t)y * sy + (size_t)x];
-                weight[n++] = wy * (x ? f[2] : 1.0f - f[2]);
-            }
+/* Voxels between labels, gathered until there are enough to vote for all of them at once. */
+enum { BALLOTS = 32 };
+
+struct ballots {
+    int32_t n;
+    size_t place[BALLOTS];     /* in the output */
+    int32_t label[8][BALLOTS]; /* corners z y x: 000, 001, 010, ... */
+    float f[3][BALLOTS];       /* fractions; z is 0 where the row has two axes */
+    float weight[8][BALLOTS];  /* filled by count_votes */
+    int32_t best[BALLOTS];     /* the winner where there are two labels */
+    int32_t several[BALLOTS];  /* more than two */
+};
+
+VX_CLONES
+static void count_votes(struct ballots *restrict b) {
+    for (int l = 0; l < BALLOTS; l++) {
+        float z1 = b->f[0][l], y1 = b->f[1][l], x1 = b->f[2][l];
+        float z0 = 1.0f - z1, y0 = 1.0f - y1, x0 = 1.0f - x1;
+        const float w[8] = {z0 * y0 * x0, z0 * y0 * x1, z0 * y1 * x0, z0 * y1 * x1,
+                            z1 * y0 * x0, z1 * y0 * x1, z1 * y1 * x0, z1 * y1 * x1};
+        int32_t lo = b->label[0][l], hi = lo, others = 0;
+        for (int c = 1; c < 8; c++) {
+            int32_t v = b->label[c][l];
+            lo = v < lo ? v : lo;
+            hi = v > hi ? v : hi;
         }
+        float lo_sum = 0.0f, hi_sum = 0.0f;
+        for (int c = 0; c < 8; c++) {
+            int32_t v = b->label[c][l];
+            others |= (v != lo) & (v != hi);
+            lo_sum += v == lo ? w[c] : 0.0f;
+            hi_sum += v == hi ? w[c] : 0.0f;
+            b->weight[c][l] = w[c];
+        }
+        b->best[l] = vx_vote(hi_sum) > vx_vote(lo_sum) ? hi : lo;
+        b->several[l] = others;
     }
-    return vx_label_vote(label, weight, n);
 }
 
-static void label_row(const struct row *r, const int16_t *src, int16_t *out) {
+static void decide(struct ballots *b, int16_t *out) {
+    count_votes(b);
+    for (int l = 0; l < b->n; l++) {
+        int16_t winner = (int16_t)b->best[l];
+        if (b->several[l]) {
+            int16_t label[8];
+            float weight[8];
+            for (int c = 0; c < 8; c++) {
+                label[c] = (int16_t)b->label[c][l];
+                weight[c] = b->weight[c][l];
+            }
+            winner = vx_label_vote(label, weight, 8);
+        }
+        out[b->place[l]] = winner;
+    }
+    b->n = 0;
+}
+
+static void add_ballot(struct ballots *b, const struct row *r, const int16_t *src, int32_t w,
+                       size_t sy, size_t sz, size_t place) {
+    const int16_t *at = src + r->at[w];
+    int l = b->n++;
+    b->place[l] = place;
+    for (size_t c = 0; c < 8; c++) {
+        b->label[c][l] = at[(c >> 2) * sz + (c >> 1 & 1u) * sy + (c & 1u)];
+    }
+    b->f[0][l] = sz ? r->f[0][w] : 0.0f;
+    b->f[1][l] = r->f[1][w];
+    b->f[2][l] = r->f[2][w];
+}
+
+/* One row of labels at label[row ...]; voxels between labels are left to the ballots. */
+static void label_row(const struct row *r, const int16_t *src, int16_t *label, size_t row,
+                      struct ballots *b) {
+    /* with two axes the upper corners are the lower ones again, with weight 0 */
     const size_t sy = (size_t)r->dim[2], sz = r->axes == 3 ? (size_t)r->dim[1] * sy : 0;
     const int32_t n = r->n;
     for (int32_t w = 0; w < n; w++) {
-        if (!r->inside[w]) {
-            out[w] = -1;
-            continue;
-        }
-        int32_t i = r->at[w];
-        uint32_t same = (uint16_t)src[i] * 0x10001u;
+        const int16_t *at = src + r->at[w];
+        uint32_t same = (uint16_t)*at * 0x10001u;
         /* nearly every voxel has the same label at all corners */
-        uint32_t other = (label_pair(src + i) ^ same) | (label_pair(src + i + sy) ^ same) |
-                         (label_pair(src + i + sz) ^ same) | (label_pair(src + i + sz + sy) ^ same);
-        if (other == 0) {
-            out[w] = src[i];
-        } else {
-            const float f[3] = {r->axes == 3 ? r->f[0][w] : 0.0f, r->f[1][w], r->f[2][w]};
-            out[w] = vote(r, src, i, f);
+        uint32_t other = (label_pair(at) ^ same) | (label_pair(at + sy) ^ same) |
+                         (label_pair(at + sz) ^ same) | (label_pair(at + sz + sy) ^ same);
+        label[row + (size_t)w] = r->inside[w] ? *at : -1;
+        if (other && r->inside[w]) {
+            add_ballot(b, r, src, w, sy, sz, row + (size_t)w);
+            if (b->n == BALLOTS) {
+                decide(b, label);
+            }
         }
     }
 }
@@ -165,6 +215,7 @@ void vx_aug_spatial(const struct vx_aug_policy *p, const struct vx_aug_params *a
                     const struct vx_aug_box *box, const float *src_image, const int16_t *src_label,
                     float *image, int16_t *label, void *scratch) {
     struct row r = row_init(p, box, scratch);
+    struct ballots ballots = {0};
     double m[3][3];
     vx_aug_matrix(p, a, m);
     size_t voxels = vx_aug_box_voxels(box);
@@ -195,7 +246,8 @@ void vx_aug_spatial(const struct vx_aug_policy *p, const struct vx_aug_params *a
                     sample_row2(&r, src, dst);
                 }
             }
-            label_row(&r, src_label, label + out);
+            label_row(&r, src_label, label, out, &ballots);
         }
     }
+    decide(&ballots, label);
 }

@@ -118,21 +118,15 @@ static inline VX_HD float vx_vote(float weight) {
     return vx_bits_float(u & ~0x1fffu);
 }
 
-/* The label with the largest vote among n <= 8 corners with these labels and weights; the smallest
- * label wins ties. */
+/* The label with the largest vote among n corners with these labels and weights; the smallest label
+ * wins ties. */
 static inline VX_HD int16_t vx_label_vote(const int16_t *label, const float *weight, int n) {
     int16_t best = 0;
     float best_vote = -1.0f;
-    uint32_t open = (1u << n) - 1u; /* corners whose label has not been counted yet */
     for (int i = 0; i < n; i++) {
-        if (!(open >> i & 1u)) {
-            continue;
-        }
         float sum = 0.0f;
         for (int j = 0; j < n; j++) {
-            uint32_t same = label[j] == label[i];
-            sum += same ? weight[j] : 0.0f;
-            open &= ~(same << j);
+            sum += label[j] == label[i] ? weight[j] : 0.0f;
         }
         float vote = vx_vote(sum);
         if (vote > best_vote || (vote == best_vote && label[i] < best)) {

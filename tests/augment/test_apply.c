@@ -2,6 +2,7 @@
 #include "augment/augment.h"
 #include "augment/parts.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/own.h"
 #include "base/rng.h"
 
@@ -145,4 +146,23 @@ Test(augment_apply, identity_only_relabels) {
         cr_assert_eq(s.label[i], s.src_label[i] < 0 ? 0 : s.src_label[i]);
     }
     teardown(&s);
+}
+
+/* The bytes of version 1. A change here breaks the exact resumption of jobs: raise VX_AUG_VERSION
+ * with it. */
+Test(augment_apply, bytes_belong_to_the_version) {
+    enum { SAMPLES = 40, DIGITS = VX_SHA256_HEX - 1 };
+    static char all[SAMPLES * 2 * DIGITS + 1];
+    char hex[VX_SHA256_HEX];
+    for (uint64_t k = 0; k < SAMPLES; k++) {
+        struct sample s;
+        setup(&s, k);
+        run(&s);
+        vx_sha256_hex(s.image, C * s.n * sizeof *s.image, all + 2 * k * DIGITS);
+        vx_sha256_hex(s.label, s.n * sizeof *s.label, all + (2 * k + 1) * DIGITS);
+        teardown(&s);
+    }
+    vx_sha256_hex(all, sizeof all - 1, hex);
+    cr_assert_eq(VX_AUG_VERSION, 1);
+    cr_assert_str_eq(hex, "a41835c3a2516b38f7dfaf63e8a7762623499eedccda05d58be6261177ed16fb");
 }
