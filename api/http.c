@@ -6,6 +6,7 @@
 #include "api/request.h"
 #include "base/clock.h"
 #include "db/event.h"
+#include "db/store.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -10,7 +10,6 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/json.h"
-#include "db/store.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -77,7 +76,7 @@ struct vx_req {
     /* The store operation. */
     void *task_arg; /* owned until task_free */
     void (*task_free)(void *arg);
-    vx_store_op task_op;
+    int (*task_op)(struct vx_db *db, void *arg, struct vx_err *err); /* db/store.h, vx_store_op */
     int task_rc;
     struct vx_err task_err;
     struct vx_req *next_finished;
@@ -97,7 +96,8 @@ int vx_admit(struct vx_req *r, struct vx_err *err);
 /* task.c: op runs on the store thread with arg, the connection sleeps, route->finish runs
  * afterwards on the loop thread with r->task_rc and r->task_err set. arg is freed with free_arg
  * after that. */
-enum MHD_Result vx_req_submit(struct vx_req *r, vx_store_op op, void *arg,
+enum MHD_Result vx_req_submit(struct vx_req *r,
+                              int (*op)(struct vx_db *db, void *arg, struct vx_err *err), void *arg,
                               void (*free_arg)(void *));
 
 /* reply.c */

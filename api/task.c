@@ -2,6 +2,7 @@
  * store thread only puts the request into a list and wakes the loop: libmicrohttpd, driven from
  * outside, would never notice a resume from another thread. */
 #include "api/request.h"
+#include "db/store.h"
 
 #include <stdlib.h>
 
@@ -24,7 +25,8 @@ static void done(int rc, const struct vx_err *err, void *arg) {
     pthread_mutex_unlock(&api->lock);
 }
 
-enum MHD_Result vx_req_submit(struct vx_req *r, vx_store_op op, void *arg,
+enum MHD_Result vx_req_submit(struct vx_req *r,
+                              int (*op)(struct vx_db *db, void *arg, struct vx_err *err), void *arg,
                               void (*free_arg)(void *)) {
     r->task_op = op;
     r->task_arg = arg;
