@@ -1,5 +1,6 @@
 #include "augment/augment.h"
 
+#include "augment/clones.h"
 #include "augment/parts.h"
 #include "base/clock.h"
 
@@ -77,6 +78,29 @@ static void intensities(const struct vx_aug_policy *p, const struct vx_aug_param
             lap(ns, VX_T_GAMMA, mark);
         }
     }
+}
+
+VX_CLONES
+static void mask_channel(float *restrict x, const int16_t *restrict label, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        x[i] = label[i] < 0 ? 0.0f : x[i];
+    }
+}
+
+VX_CLONES
+static void outside_to_background(int16_t *label, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        label[i] = label[i] < 0 ? 0 : label[i];
+    }
+}
+
+void vx_aug_labels(float *image, int16_t *label, size_t n, uint32_t channels, uint32_t mask) {
+    for (uint32_t c = 0; c < channels; c++) {
+        if (mask >> c & 1u) {
+            mask_channel(image + c * n, label, n);
+        }
+    }
+    outside_to_background(label, n);
 }
 
 void vx_aug_apply(const struct vx_aug_policy *p, const struct vx_aug_params *a,

@@ -30,7 +30,7 @@ struct vx_knobs {
     uint32_t
         window; /* prefetch depth in samples ahead of the trainer; 0: as many as there are slots */
     uint32_t keep_files_open; /* 0 or 1 */
-    uint32_t cache_mode;      /* enum vx_cache_mode */
+    uint32_t cache_mode;      /* enum vx_cache_mode; workers so far treat all as VX_CACHE_AUTO */
     int32_t nice;             /* of workers */
     uint32_t reserved;
 };
@@ -50,6 +50,7 @@ void vx_control_close(struct vx_control *c);
 /* Supervisor. Each change bumps `changed` and wakes who waits for it. */
 void vx_control_set_knobs(struct vx_control *c, const struct vx_knobs *knobs);
 void vx_control_set_gate(struct vx_control *c, enum vx_gate gate);
+/* VX_WANT_LEAVE reaches a worker that sleeps on the ring only with vx_ring_kick after it. */
 void vx_control_set_worker(struct vx_control *c, uint32_t worker, int32_t pid,
                            enum vx_worker_want want);
 

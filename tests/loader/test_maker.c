@@ -145,3 +145,58 @@ Test(loader_maker, reading_only_the_box_changes_nothing) {
     vx_recipe_free(r);
     made_store_close(&s);
 }
+
+/* A 2d configuration: one slice of a volume, drawn like the other axes. */
+Test(loader_maker, slices_for_2d) {
+    enum { SLICE = 14 * 10 };
+    static const char *const names[] = {"case_00", "case_04"};
+    static const uint32_t both[] = {0, 1};
+    struct vx_recipe_params p = {.dataset = "Dataset999_MadeUp",
+                                 .cache_key = "0123",
+                                 .seed = 5,
+                                 .cases = names,
+                                 .n_cases = 2,
+                                 .train = both,
+                                 .n_train = 2,
+                                 .val = both,
+                                 .n_val = 2,
+                                 .dims = 2,
+                                 .channels = STORE_CHANNELS,
+                                 .batch = 4,
+                                 .patch = {1, 14, 10}};
+    struct made_store s;
+    struct vx_err err = {0};
+    struct vx_cache *cache = NULL;
+    struct vx_maker *m = NULL;
+    struct vx_recipe *r = NULL;
+    static float image[STORE_CHANNELS * SLICE];
+    static int16_t label[SLICE];
+    made_store_open(&s);
+    cr_assert_eq(vx_recipe_create(&p, &r, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_cache_open(s.dir, &cache, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_maker_create(r, cache, &m, &err), VX_OK, "%s", err.text);
+    int slices[32] = {0}, seen = 0;
+    for (uint64_t k = 0; k < 200; k++) {
+        struct vx_made made;
+        uint32_t c, stream = k % 2;
+        cr_assert_eq(vx_maker_make(m, stream, k, (uint32_t)(k % 4), image, label, &c, &made, NULL,
+                                   NULL, &err),
+                     VX_OK);
+        const struct made_case *mc = &s.cases[c ? 4 : 0];
+        int32_t z = made.place.lo[0];
+        cr_assert(z >= 0 && z < mc->shape[0] && made.place.size[0] == 1);
+        seen += !slices[z]++;
+        for (size_t i = 0; stream == VX_STREAM_VAL && i < SLICE; i++) {
+            size_t v = 0, n = (size_t)(mc->shape[0] * mc->shape[1] * mc->shape[2]);
+            bool in = voxel_of(mc, z, made.place.lo[1] + (int64_t)i / 10,
+                               made.place.lo[2] + (int64_t)i % 10, &v);
+            cr_assert_eq(image[SLICE + i], in ? mc->image[n + v] : 0.0f);
+            cr_assert_eq(label[i], in && mc->seg[v] > 0 ? mc->seg[v] : 0);
+        }
+    }
+    cr_assert_gt(seen, 18);
+    vx_maker_free(m);
+    vx_cache_free(cache);
+    vx_recipe_free(r);
+    made_store_close(&s);
+}
