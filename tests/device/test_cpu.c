@@ -20,7 +20,7 @@ static void check_implementations(struct vx_program *p) {
     for (int i = 0; vx_cpu_program_step(p, i, &info); i++) {
         cr_assert(strncmp(info.implementation, "jit", 3) == 0 ||
                       strncmp(info.implementation, "brg", 3) == 0 ||
-                      strcmp(info.implementation, "own") == 0,
+                      strncmp(info.implementation, "own", 3) == 0,
                   "%s runs as %s", info.name, info.implementation);
     }
 }

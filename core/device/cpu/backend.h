@@ -14,7 +14,7 @@ extern const struct vx_device_api vx_cpu_device_api;
 /* One step of a compiled program. */
 struct vx_cpu_step_info {
     char name[64];              /* e.g. "conv 3 backward weights" (number of the op) */
-    const char *implementation; /* oneDNN's name; "own" for this folder's kernels */
+    const char *implementation; /* oneDNN's name; "own..." for this folder's kernels */
     uint64_t ns, runs;          /* summed over all runs */
 };
 

@@ -96,10 +96,14 @@ struct cpu_layout {
     int32_t *row, *column; /* elements; in the program's list of allocations */
 };
 
+struct cpu_wino;
+
+/* wino: its transform instead of the layout's columns; NULL for a plain copy. */
 struct cpu_pack {
     struct cpu_layout layout;
     struct cpu_view to;
     size_t element;
+    const struct cpu_wino *wino;
 };
 
 /* One evaluated output of the network (loss.c). */
@@ -201,7 +205,7 @@ bool cpu_trainable(const struct cpu_program *p, int param);
 int cpu_layout_create(struct cpu_program *p, int param, int rows, int columns,
                       struct cpu_layout *ret, struct vx_err *err);
 int cpu_add_pack(struct cpu_program *p, const struct cpu_layout *layout, const struct cpu_view *to,
-                 size_t element, struct vx_err *err);
+                 size_t element, const struct cpu_wino *wino, struct vx_err *err);
 int cpu_add_unpack(struct cpu_program *p, int op, const struct cpu_layout *layout,
                    const struct cpu_view *from, struct vx_err *err);
 /* Brings all packed weights up to the state's version. */
@@ -246,6 +250,17 @@ int cpu_conv_backward_data(struct cpu_program *p, struct cpu_conv *conv,
 int cpu_conv_backward_weights(struct cpu_program *p, struct cpu_conv *conv,
                               const struct cpu_view *src, const struct cpu_view *grad_dst,
                               struct vx_err *err);
+
+/* winograd.c: steps of a VX_OP_CONV that suits. turned: y is the gradient of the input, x that of
+ * the output. */
+bool cpu_wino_suits(const struct cpu_program *p, const struct cpu_conv_shape *shape);
+int cpu_wino_forward(struct cpu_program *p, int op, bool turned, const struct cpu_view *x,
+                     const struct cpu_view *y, struct vx_err *err);
+/* The gradient of the weights goes to the state. */
+int cpu_wino_weights(struct cpu_program *p, int op, const struct cpu_view *x,
+                     const struct cpu_view *dy, struct vx_err *err);
+/* Transforms the weights of one (logical) output channel. */
+void cpu_wino_pack(const struct cpu_program *p, const struct cpu_wino *w, int o);
 
 /* layers.c: VX_OP_CONV; transpose.c: VX_OP_CONV_TRANSPOSE; norm.c: VX_OP_NORM_ACT. The forward
  * half returns what the backward half needs. */

@@ -1,4 +1,5 @@
-/* VX_OP_CONV: its weights and bias in and out of oneDNN's layouts, its steps.
+/* VX_OP_CONV: by Winograd's method where that suits, else through oneDNN, with weights and bias in
+ * and out of its layouts.
  *
  * oneDNN has no fast gradient of the weights for inputs with fewer planes than the kernel is deep.
  * Such a layer (always a tiny one) computes it on copies of input and gradient that have zero
@@ -10,6 +11,7 @@
 #include <string.h>
 
 struct layer {
+    bool wino; /* the members below are unused */
     struct cpu_conv *conv;
     struct cpu_conv *weights; /* gradient of the weights: conv itself, or one of more planes */
 };
@@ -50,13 +52,15 @@ static int add_packs(struct cpu_program *p, const struct cpu_conv *conv, struct 
     for (int d = CPU_FORWARD; d <= CPU_BACKWARD_DATA && rc == VX_OK; d++) {
         if (conv->shape.directions[d]) {
             rc = conv_layout(p, conv, (enum cpu_direction)d, &layout, err);
-            rc = rc != VX_OK ? rc
-                             : cpu_add_pack(p, &layout, &conv->packed[d], p->kernels->element, err);
+            rc = rc != VX_OK
+                     ? rc
+                     : cpu_add_pack(p, &layout, &conv->packed[d], p->kernels->element, NULL, err);
         }
     }
     if (rc == VX_OK && conv->shape.bias) {
         rc = bias_layout(p, conv, &layout, err);
-        rc = rc != VX_OK ? rc : cpu_add_pack(p, &layout, &conv->packed_bias, sizeof(float), err);
+        rc = rc != VX_OK ? rc
+                         : cpu_add_pack(p, &layout, &conv->packed_bias, sizeof(float), NULL, err);
     }
     return rc;
 }
@@ -82,20 +86,32 @@ static bool needs_more_planes(struct cpu_program *p, struct cpu_conv_shape *shap
     return false;
 }
 
+static int through_onednn(struct cpu_program *p, int op_index, struct layer *layer,
+                          struct cpu_conv_shape *shape, struct vx_err *err) {
+    const struct vx_op *op = &p->net.ops[op_index];
+    struct cpu_tensor *in = &p->tensors[op->in[0]], *out = &p->tensors[op->out];
+    struct cpu_conv_shape tall;
+    bool separate = needs_more_planes(p, shape, &tall);
+    int rc = cpu_conv_create(p, op_index, shape, &layer->conv, err);
+    layer->weights = layer->conv;
+    if (rc == VX_OK && separate) {
+        rc = cpu_conv_create(p, op_index, &tall, &layer->weights, err);
+    }
+    rc = rc != VX_OK ? rc : add_packs(p, layer->conv, err);
+    return rc != VX_OK ? rc : cpu_conv_forward(p, layer->conv, &in->value, &out->value, err);
+}
+
 int cpu_layer_conv(struct cpu_program *p, int op_index, void **ret, struct vx_err *err) {
     const struct vx_op *op = &p->net.ops[op_index];
     struct cpu_tensor *in = &p->tensors[op->in[0]], *out = &p->tensors[op->out];
-    struct cpu_conv_shape shape = cpu_conv_shape_of(p, op), tall;
-    bool separate = needs_more_planes(p, &shape, &tall);
+    struct cpu_conv_shape shape = cpu_conv_shape_of(p, op);
     struct layer *layer = cpu_allocate(p, sizeof *layer, err);
-    int rc = layer ? cpu_conv_create(p, op_index, &shape, &layer->conv, err) : VX_E_NOMEM;
+    int rc = layer ? cpu_place(p, out, true, err) : VX_E_NOMEM;
     if (rc == VX_OK) {
-        layer->weights = layer->conv;
-        rc = separate ? cpu_conv_create(p, op_index, &tall, &layer->weights, err) : VX_OK;
+        layer->wino = cpu_wino_suits(p, &shape);
+        rc = layer->wino ? cpu_wino_forward(p, op_index, false, &in->value, &out->value, err)
+                         : through_onednn(p, op_index, layer, &shape, err);
     }
-    rc = rc != VX_OK ? rc : add_packs(p, layer->conv, err);
-    rc = rc != VX_OK ? rc : cpu_place(p, out, true, err);
-    rc = rc != VX_OK ? rc : cpu_conv_forward(p, layer->conv, &in->value, &out->value, err);
     if (rc == VX_OK && out->slice.buffer >= 0) {
         rc = cpu_add_sum(p, out, &out->value, 1, &out->slice, err);
     }
@@ -176,19 +192,27 @@ static int weights_backward(struct cpu_program *p, int op_index, const struct la
     return rc != VX_OK ? rc : gradients_out(p, layer->weights, err);
 }
 
+static int data_backward(struct cpu_program *p, int op_index, const struct layer *layer,
+                         struct vx_err *err) {
+    const struct vx_op *op = &p->net.ops[op_index];
+    struct cpu_tensor *in = &p->tensors[op->in[0]], *out = &p->tensors[op->out];
+    struct cpu_view grad;
+    int rc = cpu_new_grad(p, in, &grad, err);
+    if (rc == VX_OK) {
+        rc = layer->wino ? cpu_wino_forward(p, op_index, true, &out->grads[0], &grad, err)
+                         : cpu_conv_backward_data(p, layer->conv, &out->grads[0], &grad, err);
+    }
+    return rc != VX_OK ? rc : cpu_add_grad(p, in, &grad, err);
+}
+
 int cpu_layer_conv_backward(struct cpu_program *p, int op_index, void *made, struct vx_err *err) {
     const struct layer *layer = made;
     const struct vx_op *op = &p->net.ops[op_index];
     struct cpu_tensor *in = &p->tensors[op->in[0]], *out = &p->tensors[op->out];
     int rc = cpu_merge_grads(p, out, 1, err);
-    if (rc == VX_OK && layer->weights->shape.directions[CPU_BACKWARD_WEIGHTS]) {
-        rc = weights_backward(p, op_index, layer, err);
+    if (rc == VX_OK && cpu_trainable(p, op->weight)) {
+        rc = layer->wino ? cpu_wino_weights(p, op_index, &in->value, &out->grads[0], err)
+                         : weights_backward(p, op_index, layer, err);
     }
-    if (rc == VX_OK && layer->conv->shape.directions[CPU_BACKWARD_DATA]) {
-        struct cpu_view grad;
-        rc = cpu_new_grad(p, in, &grad, err);
-        rc = rc != VX_OK ? rc : cpu_conv_backward_data(p, layer->conv, &out->grads[0], &grad, err);
-        rc = rc != VX_OK ? rc : cpu_add_grad(p, in, &grad, err);
-    }
-    return rc;
+    return rc == VX_OK && in->wants_grad ? data_backward(p, op_index, layer, err) : rc;
 }

@@ -18,13 +18,14 @@ int cpu_layout_create(struct cpu_program *p, int param, int rows, int columns,
 }
 
 int cpu_add_pack(struct cpu_program *p, const struct cpu_layout *layout, const struct cpu_view *to,
-                 size_t element, struct vx_err *err) {
+                 size_t element, const struct cpu_wino *wino, struct vx_err *err) {
     struct cpu_pack *packs = realloc(p->packs, (size_t)(p->n_packs + 1) * sizeof *packs);
     if (!packs) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory to plan a program");
     }
     p->packs = packs;
-    packs[p->n_packs++] = (struct cpu_pack){.layout = *layout, .to = *to, .element = element};
+    packs[p->n_packs++] =
+        (struct cpu_pack){.layout = *layout, .to = *to, .element = element, .wino = wino};
     return VX_OK;
 }
 
@@ -36,6 +37,10 @@ static void pack_floats(const float *src, const int32_t *table, size_t count, fl
 
 static void pack_row(const struct cpu_program *p, const struct cpu_pack *pack, int r) {
     const struct cpu_layout *l = &pack->layout;
+    if (pack->wino) {
+        cpu_wino_pack(p, pack->wino, r);
+        return;
+    }
     const float *src = p->state->weight[l->param] + (size_t)r * (size_t)l->columns;
     char *dst = (char *)cpu_at(p, &pack->to, 0) + (size_t)l->row[r] * pack->element;
     if (pack->element == sizeof(float)) {

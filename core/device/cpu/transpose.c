@@ -164,9 +164,9 @@ static int create_product(struct cpu_program *p, int op_index, struct transpose 
         struct cpu_layout layout;
         if (s.directions[d]) {
             rc = product_layout(p, t, (enum cpu_direction)d, &layout, err);
-            rc = rc != VX_OK
-                     ? rc
-                     : cpu_add_pack(p, &layout, &t->product->packed[d], p->kernels->element, err);
+            rc = rc != VX_OK ? rc
+                             : cpu_add_pack(p, &layout, &t->product->packed[d], p->kernels->element,
+                                            NULL, err);
         }
     }
     return rc;

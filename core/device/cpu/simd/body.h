@@ -285,6 +285,10 @@ static void sgd(const struct vx_sgd *o, float *weight, float *momentum, const fl
     }
 }
 
+#ifndef VX_ACT_BF16
+#include "winograd_body.h"
+#endif
+
 const struct vx_cpu_kernels VX_TABLE = {
     .block = VEC,
     .element = sizeof(act),
@@ -300,6 +304,10 @@ const struct vx_cpu_kernels VX_TABLE = {
     .scatter = scatter,
     .softmax = softmax,
     .loss_gradient = loss_gradient,
+#ifndef VX_ACT_BF16
+    .wino_forward = wino_forward,
+    .wino_weights = wino_weights,
+#endif
     .square_sum = square_sum,
     .sgd = sgd,
 };

@@ -48,6 +48,9 @@ struct vx_sgd {
     float scale, decay, momentum, rate;
 };
 
+struct vx_wino;
+struct vx_wino_unit;
+
 struct vx_cpu_kernels {
     int block;
     size_t element; /* bytes of an activation */
@@ -82,6 +85,13 @@ struct vx_cpu_kernels {
     /* From softmax values p; dst: element type of the table, may be p where that is float. */
     void (*loss_gradient)(const struct vx_loss_run *run, const struct vx_loss_slopes *slopes,
                           void *dst);
+
+    /* One unit of a Winograd convolution (winograd.h); NULL where the table has none. x, y, dy: one
+     * sample. du is added to. */
+    void (*wino_forward)(const struct vx_wino *w, const struct vx_wino_unit *unit, const float *x,
+                         const float *u, float *y, float *scratch);
+    void (*wino_weights)(const struct vx_wino *w, const struct vx_wino_unit *unit, const float *x,
+                         const float *dy, float *du, float *scratch);
 
     double (*square_sum)(const float *x, size_t count);
     void (*sgd)(const struct vx_sgd *sgd, float *weight, float *momentum, const float *grad,
