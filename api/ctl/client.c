@@ -7,8 +7,9 @@
 #include <curl/curl.h>
 #include <string.h>
 
-#define BODY_MAX  (1 << 20)
-#define REPLY_MAX (64 << 20)
+#define BODY_MAX    (1 << 20)
+#define REPLY_MAX   (64 << 20)
+#define DEFAULT_URL "http://127.0.0.1:8790"
 
 struct vx_ctl_client {
     CURL *curl;
@@ -42,6 +43,19 @@ static void authorize(struct vx_ctl_client *c, const char *token, const char *st
     c->header = use ? vx_strf("Authorization: Bearer %s", use) : NULL;
 }
 
+/* The socket of a state folder; a daemon that has none is looked for at the usual port. */
+static void at_state(struct vx_ctl_client *c, const char *token, const char *state) {
+    c->socket = vx_strf("%s/voxeld.sock", state);
+    if (c->socket && vx_path_exists(c->socket)) {
+        c->base = strdup("http://localhost");
+        return;
+    }
+    free(c->socket);
+    c->socket = NULL;
+    c->base = strdup(DEFAULT_URL);
+    authorize(c, token, state);
+}
+
 struct vx_ctl_client *vx_ctl_open(const char *url, const char *token, const char *state) {
     url = url ? url : getenv("VOXELD_URL");
     token = token ? token : getenv("VOXELD_TOKEN");
@@ -66,8 +80,7 @@ struct vx_ctl_client *vx_ctl_open(const char *url, const char *token, const char
         c->base = vx_strf("%.*s", (int)(len && url[len - 1] == '/' ? len - 1 : len), url);
         authorize(c, token, state);
     } else {
-        c->socket = vx_strf("%s/voxeld.sock", state);
-        c->base = strdup("http://localhost");
+        at_state(c, token, state);
     }
     return c;
 }

@@ -9,9 +9,10 @@
 
 struct vx_ctl_client;
 
-/* url and token may be NULL, then $VOXELD_URL and $VOXELD_TOKEN; with state (or $VOXELD_STATE) the
- * folder's socket "voxeld.sock" is used, and its file "token" where the address is TCP. NULL after
- * an explanation on stderr. */
+/* url (http://HOST:PORT or unix:PATH), token and state may be NULL, then $VOXELD_URL, $VOXELD_TOKEN
+ * and $VOXELD_STATE. Without a url: the socket voxeld.sock of the state folder, or where it has
+ * none the usual port. The token of a TCP address is the given one, or the file token of the state
+ * folder. NULL after an explanation on stderr. */
 struct vx_ctl_client *vx_ctl_open(const char *url, const char *token, const char *state);
 void vx_ctl_close(struct vx_ctl_client *c);
 

@@ -4,6 +4,7 @@
 #include "api/auth.h"
 #include "api/router.h"
 #include "base/clock.h"
+#include "base/rng.h"
 
 #include <string.h>
 #include <sys/socket.h>
@@ -311,6 +312,32 @@ Test(api_http, keep_alive_and_pipelining) {
     cr_assert_eq(n, 19); /* the first one's status line is in the head */
     cr_assert(strstr(all.body, "HTTP/1.1 404"));
     reply_free(&all);
+    server_free(s);
+}
+
+Test(api_http, garbage_is_survived) {
+    struct server *s = server_start(&(struct vx_api_limits){.idle_seconds = 1});
+    static const char good[] =
+        "POST /v1/jobs?dry_run=false HTTP/1.1\r\nHost: localhost\r\nAuthorization: "
+        "Bearer " TOKEN "\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        "Content-Length: 51\r\n\r\n" SPEC;
+    struct vx_rng rng = vx_rng_at(3, 0, 0, 0, 0);
+    for (int i = 0; i < 400; i++) {
+        char text[sizeof good];
+        memcpy(text, good, sizeof good);
+        size_t len = i % 4 == 0 ? vx_rng_below(&rng, sizeof good) : sizeof good - 1;
+        for (uint32_t n = vx_rng_below(&rng, 6); n > 0; n--) {
+            text[vx_rng_below(&rng, sizeof good - 1)] = (char)vx_rng_below(&rng, 256);
+        }
+        int fd = client_connect(s);
+        struct timeval patience = {.tv_usec = 30000}; /* what is cut short gets no answer */
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        send(fd, text, len, MSG_NOSIGNAL);
+        struct reply r = client_finish(fd);
+        reply_free(&r);
+    }
+    cr_assert_eq(status_of(GET(s, "/livez")), 200);
+    cr_assert_eq(status_of(GET(s, "/v1/jobs")), 200);
     server_free(s);
 }
 
