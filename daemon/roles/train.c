@@ -152,7 +152,9 @@ static int publish(struct run *r, json_t *result, struct vx_err *err) {
     int rc = vx_publish(&p, &path, err);
     if (rc == VX_OK) {
         json_object_set_new(result, "results_path", json_string(path));
-        vx_say(json_incref(result));
+        json_t *line = json_copy(result);
+        json_object_set_new(line, "event", json_string("result"));
+        vx_say(line);
     }
     return rc;
 }

@@ -34,7 +34,9 @@ struct session {
 
     struct vx_proc step;
     enum step_stage stage;
-    uint64_t wanted_q; /* where the step said it is */
+    uint64_t first_q;    /* where the ring was made to begin */
+    uint64_t wanted_q;   /* where the step said it is */
+    bool started_before; /* a step of this session has said where it is, or has died */
     uint64_t restart_at_ns;
     unsigned restarts;   /* in a row, for the pause before the next */
     bool new_checkpoint; /* since the last crash */

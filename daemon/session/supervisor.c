@@ -61,17 +61,18 @@ static int spawn_step(struct session *s, struct vx_err *err) {
     return rc;
 }
 
-/* The step's first sample is known: bring the ring there, if it is not there already on the first
- * start. */
+/* The step's first sample is known: bring the ring there. On the first start it usually stands
+ * there already with its gate open, and the step has gone on without waiting for us, so the ring
+ * must not be looked at or touched then. After a crash the gate is closed until the rewind. */
 static void on_loaded(struct session *s, uint64_t q) {
     s->wanted_q = q;
-    bool fresh = vx_control_gate(&s->control) == VX_GATE_OPEN && vx_ring_next(&s->ring) == q;
-    if (fresh) {
+    if (!s->started_before && q == s->first_q) {
         s->stage = STEP_WORKING;
-        return;
+    } else {
+        vx_session_gate(&s->control, &s->ring, VX_GATE_PAUSED);
+        s->stage = STEP_REWINDING;
     }
-    vx_session_gate(&s->control, &s->ring, VX_GATE_PAUSED);
-    s->stage = STEP_REWINDING;
+    s->started_before = true;
 }
 
 static void try_rewind(struct session *s) {
@@ -123,7 +124,8 @@ static void on_step_line(void *ctx, const char *text, size_t len) {
     } else if (event && strcmp(event, "result") == 0) {
         s->result_seen = true;
         json_decref(s->result);
-        s->result = json_incref(line);
+        s->result = json_copy(line);
+        json_object_del(s->result, "event");
     }
     if (s->o->events.line) {
         s->o->events.line(s->o->events.ctx, line);
@@ -152,6 +154,7 @@ static void on_crash(struct session *s, const struct vx_proc_end *end) {
     bool go_on = !s->o->events.crashed ||
                  s->o->events.crashed(s->o->events.ctx, evidence, s->new_checkpoint);
     s->new_checkpoint = false;
+    s->started_before = true;
     if (!go_on) {
         struct vx_err err = {0};
         vx_fail(&err, VX_E_INTERNAL, "crashed_repeatedly",
@@ -280,8 +283,8 @@ static void step_duties(struct session *s) {
 
 static int make_memory(struct session *s, struct vx_err *err) {
     const struct vx_brief *b = s->o->brief;
-    uint64_t first_q = 0, batches = 0;
-    int rc = vx_train_position(b->dir, b->schedule.batch, &first_q, &batches, err);
+    uint64_t batches = 0;
+    int rc = vx_train_position(b->dir, b->schedule.batch, &s->first_q, &batches, err);
     s->knobs = (struct vx_knobs){.workers_wanted = b->workers,
                                  .window = b->window,
                                  .keep_files_open = b->keep_files_open,
@@ -294,7 +297,8 @@ static int make_memory(struct session *s, struct vx_err *err) {
         rc = vx_timeline_create(&s->timeline, err);
     }
     if (rc == VX_OK) {
-        rc = vx_ring_create(b->channels, b->patch, &b->schedule, b->slots, first_q, &s->ring, err);
+        rc = vx_ring_create(b->channels, b->patch, &b->schedule, b->slots, s->first_q, &s->ring,
+                            err);
     }
     return rc;
 }

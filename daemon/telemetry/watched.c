@@ -110,10 +110,11 @@ json_t *watched_progress(const struct watched *w) {
     }
     const struct vx_progress *p = &w->progress;
     struct window_figures f = watched_figures(w);
-    json_t *o = json_pack(
-        "{s:i, s:i, s:i, s:i, s:I, s:I, s:s}", "epoch", (int)p->epoch, "epochs", (int)p->epochs,
-        "iteration", (int)p->iteration, "iterations", (int)p->iterations, "done", (json_int_t)p->k,
-        "total", (json_int_t)w->epochs * w->iterations, "phase", vx_step_state_name(p->state));
+    json_t *o =
+        json_pack("{s:i, s:i, s:i, s:i, s:I, s:I, s:s}", "epoch", (int)p->epoch, "epochs",
+                  (int)p->epochs, "iteration", (int)p->iteration, "iterations", (int)p->iterations,
+                  "done", (json_int_t)p->k, "total", (json_int_t)w->epochs * w->iterations, "phase",
+                  p->state == VX_STEP_TOTAL ? "validating" : vx_step_state_name(p->state));
     if (!o) {
         return NULL;
     }
