@@ -6,79 +6,36 @@
 Speaks the WebDriver protocol to chromedriver with Python's standard library only.
 """
 import base64
-import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
-import time
 import urllib.error
-import urllib.request
 from pathlib import Path
 
-DATASET = "Dataset999_Phantom"
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from voxeld import PHANTOM, Daemon, call, phantom, wait_for  # noqa: E402
+
 JOB = {
-    "type": "train", "dataset": DATASET, "configuration": "3d_fullres", "fold": 0,
+    "type": "train", "dataset": PHANTOM, "configuration": "3d_fullres", "fold": 0,
     "training": {"epochs": 400, "iterations_per_epoch": 4, "val_iterations_per_epoch": 1},
     "plan": {"batch_size": 2, "patch_size": [16, 16, 16], "features_per_stage": [16, 32]},
 }
 # Canvases that hold a drawing: name -> number of pixels that are not background.
 DRAWN = """return Array.from(document.querySelectorAll('canvas')).map(function (c) {
+  if (!c.width || !c.height) { return [c.id, 0]; }
   var d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data, n = 0;
   for (var i = 3; i < d.length; i += 4) { if (d[i] > 40) { n++; } }
-  return [c.id || c.parentElement.id, n];
+  return [c.id, n];
 });"""
-
-
-def call(method, url, body=None, headers=None, timeout=30):
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **(headers or {})}, method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as reply:
-            return json.loads(reply.read() or b"null")
-    except urllib.error.HTTPError as error:
-        raise SystemExit(f"{method} {url}: {error.code} {error.read().decode()}") from error
-
-
-def wait_for(what, test, seconds):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        value = test()
-        if value:
-            return value
-        time.sleep(0.3)
-    raise SystemExit(f"timed out after {seconds} s: {what}")
 
 
 def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
-
-
-class Daemon:
-    def __init__(self, voxeld, work):
-        subprocess.run([voxeld, "phantom", "--out", work / "data", "--name", DATASET, "--cases", "10", "--shape", "24,24,24",
-                        "--labels", "2", "--seed", "1"], check=True, stdout=subprocess.DEVNULL)
-        self.process = subprocess.Popen([voxeld, "serve", "--state", work / "state", "--data", work / "data",
-                                         "--listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True,
-                                        stderr=open(work / "voxeld.log", "w"))
-        self.page = self.process.stdout.readline().split()[-1]
-        self.url = self.page.split("/?")[0]
-        self.auth = {"Authorization": "Bearer " + (work / "state" / "token").read_text().strip()}
-
-    def get(self, path):
-        return call("GET", self.url + path, headers=self.auth)
-
-    def post(self, path, body):
-        return call("POST", self.url + path, body, self.auth)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
 
 
 class Browser:
@@ -90,7 +47,7 @@ class Browser:
 
         def up():
             try:
-                return call("GET", base + "/status")["value"]["ready"]
+                return call("GET", base + "/status")[1]["value"]["ready"]
             except (OSError, urllib.error.URLError):
                 return False
 
@@ -100,20 +57,20 @@ class Browser:
                      "--disable-dev-shm-usage", "--window-size=1280,1000", f"--user-data-dir={work / 'profile'}"]
         session = call("POST", base + "/session", {"capabilities": {"alwaysMatch": {
             "browserName": "chrome", "goog:loggingPrefs": {"browser": "ALL"},
-            "goog:chromeOptions": {"binary": chromium, "args": arguments}}}}, timeout=90)
+            "goog:chromeOptions": {"binary": chromium, "args": arguments}}}}, timeout=90)[1]
         self.base = f"{base}/session/{session['value']['sessionId']}"
 
     def open(self, url):
         call("POST", self.base + "/url", {"url": url}, timeout=60)
 
     def run(self, script):
-        return call("POST", self.base + "/execute/sync", {"script": script, "args": []})["value"]
+        return call("POST", self.base + "/execute/sync", {"script": script, "args": []})[1]["value"]
 
     def screenshot(self):
-        return base64.b64decode(call("GET", self.base + "/screenshot", timeout=60)["value"])
+        return base64.b64decode(call("GET", self.base + "/screenshot", timeout=60)[1]["value"])
 
     def errors(self):
-        entries = call("POST", self.base + "/se/log", {"type": "browser"})["value"]
+        entries = call("POST", self.base + "/se/log", {"type": "browser"})[1]["value"]
         return [e["message"] for e in entries if e["level"] == "SEVERE"]
 
     def stop(self):
@@ -122,14 +79,13 @@ class Browser:
 
 
 def check(daemon, browser, picture):
-    daemon.post("/v1/datasets", {"name": DATASET})
-    wait_for("data set ready", lambda: daemon.get(f"/v1/datasets/{DATASET}")["state"] == "ready", 60)
-    job = daemon.post("/v1/jobs", JOB)["id"]
+    daemon.register()
+    job = daemon.submit(JOB)
     wait_for("five epochs", lambda: (daemon.get(f"/v1/jobs/{job}").get("progress") or {}).get("epoch", 0) >= 5, 120)
     browser.open(daemon.page)
     wait_for("two drawn curves", lambda: sum(n > 200 for _, n in browser.run(DRAWN)) >= 2, 30)
     text = browser.run("return document.body.innerText")
-    for word in (DATASET, "running"):
+    for word in (PHANTOM, "running"):
         assert word in text, f"'{word}' is not on the page:\n{text}"
     progress = "return Array.from(document.querySelectorAll('progress')).map(function (p) { return p.value / p.max; })"
     before = browser.run(progress)
@@ -154,6 +110,7 @@ def main():
     picture = Path(sys.argv[2] if len(sys.argv) > 2 else work.parent / "voxeld-page.png")
     daemon = browser = None
     try:
+        phantom(sys.argv[1], work / "data", PHANTOM, "--cases", "10", "--shape", "24,24,24", "--labels", "2", "--seed", "1")
         daemon = Daemon(sys.argv[1], work)
         browser = Browser(chromedriver, chromium, work)
         check(daemon, browser, picture)
