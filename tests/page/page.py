@@ -87,7 +87,7 @@ def check(daemon, browser, picture):
     text = browser.run("return document.body.innerText")
     for word in (PHANTOM, "running"):
         assert word in text, f"'{word}' is not on the page:\n{text}"
-    progress = "return Array.from(document.querySelectorAll('progress')).map(function (p) { return p.value / p.max; })"
+    progress = "return Array.from(document.querySelectorAll('#jobs progress')).map(function (p) { return p.value / p.max; })"
     before = browser.run(progress)
     assert before and max(before) > 0, f"no progress bar: {before}"
     wait_for("the progress bar to move", lambda: max(browser.run(progress)) > max(before), 30)
