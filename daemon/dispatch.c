@@ -252,7 +252,7 @@ static void fill_devices(struct vx_dispatch *d) {
         struct device_slot *slot = &d->workers[i];
         struct vx_sched_task view[DISPATCH_MAX_TASKS];
         size_t n = dispatch_view(d, view);
-        int best = vx_sched_best(view, n, VX_TASK_READY);
+        int best = vx_sched_next_run(view, n);
         if (best < 0 || slot->reserved || vx_worker_thread_job(slot->thread) != 0) {
             continue;
         }
@@ -295,7 +295,7 @@ void dispatch_ready(struct vx_dispatch *d, struct task *t) {
                        result ? json_dumps(result, JSON_COMPACT) : NULL);
         return;
     }
-    t->s.stage = VX_TASK_LEAVING; /* on its way to READY: nobody else moves it */
+    t->s.stage = VX_TASK_PLANNED;
     dispatch_change(d, t->s.id, VX_JOB_READY, "waiting for a device", NULL, NULL, then_ready);
 }
 
@@ -317,7 +317,8 @@ void vx_dispatch_cancel(struct vx_dispatch *d, int64_t id) {
     }
     t->cancelled = true;
     switch (t->s.stage) {
-    case VX_TASK_PLANNING: /* ends when its plan is there */
+    case VX_TASK_PLANNING: /* these end when their next state is on the disk */
+    case VX_TASK_PLANNED:
     case VX_TASK_LEAVING:
         break;
     case VX_TASK_WANTS:

@@ -17,6 +17,17 @@ int vx_sched_best(const struct vx_sched_task *tasks, size_t n, enum vx_task_stag
     return best;
 }
 
+int vx_sched_next_run(const struct vx_sched_task *tasks, size_t n) {
+    int best = vx_sched_best(tasks, n, VX_TASK_READY);
+    for (size_t i = 0; best >= 0 && i < n; i++) {
+        bool soon = tasks[i].stage == VX_TASK_PLANNING || tasks[i].stage == VX_TASK_PLANNED;
+        if (soon && vx_sched_before(&tasks[i], &tasks[best])) {
+            return -1;
+        }
+    }
+    return best;
+}
+
 static bool being_built(const char *key, const struct vx_sched_build *builds, size_t n) {
     for (size_t i = 0; i < n; i++) {
         if (strcmp(builds[i].key, key) == 0) {

@@ -11,6 +11,7 @@
 enum vx_task_stage {
     VX_TASK_PLANNING, /* its plan and the KEY of its prepared data are being worked out */
     VX_TASK_WANTS,    /* wants prepared data that is not complete; may wait for a build */
+    VX_TASK_PLANNED,  /* data complete; its change to ready is on its way to the disk */
     VX_TASK_READY,    /* waits for a device */
     VX_TASK_RUNNING,
     VX_TASK_LEAVING, /* its last state change is on its way to the disk */
@@ -33,6 +34,10 @@ struct vx_sched_build {
 bool vx_sched_before(const struct vx_sched_task *a, const struct vx_sched_task *b);
 /* Index of the best task in stage, or -1. */
 int vx_sched_best(const struct vx_sched_task *tasks, size_t n, enum vx_task_stage stage);
+/* The ready task for a device that is free, or -1. One that goes before it and is about to become
+ * ready (planning takes milliseconds) is waited for; one whose data is still being prepared is not.
+ */
+int vx_sched_next_run(const struct vx_sched_task *tasks, size_t n);
 /* The task for which a build should start now, or -1: the best that wants data for which no build
  * runs, while fewer than max_builds run. All tasks with the same KEY share that one build. */
 int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n,

@@ -52,8 +52,6 @@ static void on_api_stopped(void *arg) {
     struct vx_app *app = arg;
     app->api = NULL;
     vx_children_stop(app->children);
-    close_handle((uv_handle_t *)&app->sigterm);
-    close_handle((uv_handle_t *)&app->sigint);
     close_handle((uv_handle_t *)&app->tick);
     close_handle((uv_handle_t *)&app->watchdog);
     vx_post_close(app->post);
@@ -106,6 +104,10 @@ static void start_timers(struct vx_app *app) {
     app->sigterm.data = app->sigint.data = app->tick.data = app->watchdog.data = app;
     uv_signal_start(&app->sigterm, on_signal, SIGTERM);
     uv_signal_start(&app->sigint, on_signal, SIGINT);
+    /* Never closed: closing would restore the default action, and a second signal during the end
+     * would then kill the daemon. Without a reference they do not keep the loop alive. */
+    uv_unref((uv_handle_t *)&app->sigterm);
+    uv_unref((uv_handle_t *)&app->sigint);
     uv_timer_start(&app->tick, on_tick, TICK_MS, TICK_MS);
     app->watchdog_ms = vx_notify_watchdog_ms();
     if (app->watchdog_ms) {
@@ -265,7 +267,7 @@ static const char *env(const char *name) {
 }
 
 int vx_role_serve(int argc, char **argv) {
-    struct vx_app app = {.home = {.lock_fd = -1}};
+    static struct vx_app app = {.home = {.lock_fd = -1}}; /* its signal handles live to the end */
     struct vx_err err = {0};
     int rc = vx_config_load(argc, argv, env, &app.config, &err);
     if (rc == VX_OK && app.config.help) {
@@ -287,7 +289,6 @@ int vx_role_serve(int argc, char **argv) {
         vx_datasets_resume(app.datasets);
         vx_dispatch_kick(app.dispatch);
         uv_run(&app.loop, UV_RUN_DEFAULT);
-        uv_loop_close(&app.loop);
     } else {
         fprintf(stderr, "voxeld serve: %s\n", err.text);
         vx_log_err("serve", "not_started reason=%s text=\"%s\"", err.reason, err.text);

@@ -43,3 +43,16 @@ Test(daemon_scheduler, line_before_the_devices_stays_short) {
     cr_assert_eq(vx_sched_room(tasks, 4, 2), 0);
     cr_assert_eq(vx_sched_room(tasks, 4, 1), 0);
 }
+
+Test(daemon_scheduler, waits_for_an_older_job_that_is_almost_ready) {
+    const struct vx_sched_task planning[] = {{1, 0, VX_TASK_PLANNING, ""},
+                                             {2, 0, VX_TASK_READY, ""}};
+    const struct vx_sched_task planned[] = {{1, 0, VX_TASK_PLANNED, ""}, {2, 0, VX_TASK_READY, ""}};
+    const struct vx_sched_task building[] = {{1, 0, VX_TASK_WANTS, "k"}, {2, 0, VX_TASK_READY, ""}};
+    const struct vx_sched_task younger[] = {{3, 0, VX_TASK_PLANNING, ""},
+                                            {2, 0, VX_TASK_READY, ""}};
+    cr_assert_eq(vx_sched_next_run(planning, 2), -1);
+    cr_assert_eq(vx_sched_next_run(planned, 2), -1);
+    cr_assert_eq(vx_sched_next_run(building, 2), 1); /* a long preparation holds nobody up */
+    cr_assert_eq(vx_sched_next_run(younger, 2), 1);
+}
