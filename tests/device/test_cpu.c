@@ -309,3 +309,65 @@ Test(device_cpu, unet_with_few_planes_at_the_bottom) {
     maker_unet(&m, &a);
     compare(&m);
 }
+
+/* 3 x 3 convolutions by Winograd's method: odd edges, one plane and three, odd numbers of blocks,
+ * several units and chunks of planes. */
+Test(device_cpu, winograd_of_odd_shapes) {
+    const int shapes[][6] = {/* n, d, h, w, channels, planes of the kernel */
+                             {1, 5, 9, 11, 16, 3},
+                             {2, 1, 17, 13, 48, 1},
+                             {3, 9, 8, 10, 33, 3},
+                             {1, 12, 40, 7, 16, 3},
+                             {1, 2, 10, 10, 80, 3}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const int *s = shapes[i];
+        struct maker m;
+        maker_init(&m, s[0], 1, s[1], s[2], s[3], 3);
+        int x = maker_block(&m, 0, s[4], (int[3]){1, 3, 1}, (int[3]){1, 1, 1});
+        x = maker_block(&m, x, 16, (int[3]){s[5], 3, 3}, (int[3]){1, 1, 1});
+        x = maker_block(&m, x, 35, (int[3]){s[5], 3, 3}, (int[3]){1, 1, 1});
+        maker_head(&m, x, 1);
+        compare(&m);
+    }
+}
+
+/* What processors without AVX-512 run; oneDNN asks the environment when it is first used. */
+static void without_avx512(void) {
+    setenv("ONEDNN_MAX_CPU_ISA", "AVX2", 1);
+    setenv("DNNL_MAX_CPU_ISA", "AVX2", 1);
+    struct vx_device *device = NULL;
+    struct vx_device_info info;
+    cr_assert_eq(vx_device_open("cpu", NULL, &device, NULL), VX_OK);
+    vx_device_describe(device, &info);
+    cr_assert_str_eq(info.isa, "avx2");
+    cr_assert_not(info.bf16);
+    vx_device_close(device);
+}
+
+Test(device_cpu_avx2, unet, .init = without_avx512) {
+    struct maker m;
+    unet_hippocampus_like(&m, 2);
+    compare(&m);
+}
+
+Test(device_cpu_avx2, unet_of_odd_size_and_many_classes, .init = without_avx512) {
+    struct maker m;
+    struct unet_args a = {.batch = 1,
+                          .channels = 2,
+                          .size = {6, 10, 14},
+                          .classes = 21,
+                          .stages = 2,
+                          .features = {17, 30}};
+    maker_unet(&m, &a);
+    compare(&m);
+}
+
+Test(device_cpu_avx2, convolutions_with_bias_and_odd_channels, .init = without_avx512) {
+    struct maker m;
+    maker_init(&m, 2, 5, 6, 9, 7, 2);
+    int x = maker_conv(&m, 0, &(struct conv_args){24, {3, 1, 3}, {1, 2, 1}});
+    x = maker_conv(&m, x, &(struct conv_args){7, {1, 3, 3}, {2, 1, 2}});
+    x = maker_conv(&m, x, &(struct conv_args){33, {3, 3, 3}, {1, 1, 1}, true});
+    maker_head(&m, x, 1);
+    compare(&m);
+}

@@ -1,8 +1,9 @@
-/* One convolution through oneDNN, in up to three directions.
+/* One convolution in up to three directions, through oneDNN.
  *
  * Activations are described as what they are (blocked, or plain for the network's input), weights
  * as `any`, so that each direction names the layout it wants. oneDNN falls back silently to a
- * reference implementation that is a thousand times slower; such a layer is refused. 2d layers use
+ * reference implementation that is a thousand times slower; direct.c takes its place, or the layer
+ * is refused. 2d layers use
  * 4-dimensional descriptions of the same bytes. */
 #include "device/cpu/internal.h"
 
@@ -186,6 +187,15 @@ static int create_primitive(struct cpu_program *p, struct cpu_conv *conv, int di
                                          &conv->packed[direction], err);
 }
 
+static int use_direct(struct cpu_program *p, struct cpu_conv *conv, int direction,
+                      struct vx_err *err) {
+    const struct cpu_conv_shape *s = &conv->shape;
+    size_t count = (size_t)s->in_channels * (size_t)s->out_channels *
+                   (size_t)(s->kernel[0] * s->kernel[1] * s->kernel[2]);
+    conv->direct[direction] = true;
+    return cpu_new_bytes(p, count * sizeof(float), &conv->packed[direction], err);
+}
+
 int cpu_conv_create(struct cpu_program *p, int op, const struct cpu_conv_shape *shape,
                     struct cpu_conv **ret, struct vx_err *err) {
     struct problem q;
@@ -207,9 +217,15 @@ int cpu_conv_create(struct cpu_program *p, int op, const struct cpu_conv_shape *
     find_all(p, shape, &q, descs);
     int rc = VX_OK;
     for (int d = 0; d < 3 && rc == VX_OK; d++) {
-        if (shape->directions[d]) {
-            rc = is_fast(descs[d]) ? create_primitive(p, conv, d, descs[d], err)
-                                   : refuse(op, shape, name_of(descs[d]), d, err);
+        if (!shape->directions[d]) {
+            continue;
+        }
+        if (is_fast(descs[d])) {
+            rc = create_primitive(p, conv, d, descs[d], err);
+        } else if (cpu_direct_supported(p, shape)) {
+            rc = use_direct(p, conv, d, err);
+        } else {
+            rc = refuse(op, shape, name_of(descs[d]), d, err);
         }
     }
     destroy_all(descs);
@@ -233,8 +249,11 @@ int cpu_conv_create(struct cpu_program *p, int op, const struct cpu_conv_shape *
     return rc;
 }
 
-int32_t cpu_conv_weight_at(const struct cpu_conv *conv, enum cpu_direction direction, int o, int i,
-                           int tap) {
+int32_t cpu_conv_weight_at(const struct cpu_program *p, const struct cpu_conv *conv,
+                           enum cpu_direction direction, int o, int i, int tap) {
+    if (conv->direct[direction]) {
+        return (int32_t)cpu_direct_weight_at(p, &conv->shape, direction, o, i, tap);
+    }
     const dnnl_memory_desc_t *md = &conv->weights[direction];
     const dnnl_blocking_desc_t *b = &md->format_desc.blocking;
     dnnl_dims_t at = {o, i};
@@ -320,6 +339,9 @@ static int add_call(struct cpu_program *p, struct cpu_conv *conv, enum cpu_direc
 
 int cpu_conv_forward(struct cpu_program *p, struct cpu_conv *conv, const struct cpu_view *src,
                      const struct cpu_view *dst, struct vx_err *err) {
+    if (conv->direct[CPU_FORWARD]) {
+        return cpu_direct_add(p, conv, CPU_FORWARD, src, dst, err);
+    }
     const struct argument args[4] = {
         {DNNL_ARG_SRC, &conv->src, src},
         {DNNL_ARG_WEIGHTS, &conv->weights[CPU_FORWARD], &conv->packed[CPU_FORWARD]},
@@ -331,6 +353,9 @@ int cpu_conv_forward(struct cpu_program *p, struct cpu_conv *conv, const struct 
 int cpu_conv_backward_data(struct cpu_program *p, struct cpu_conv *conv,
                            const struct cpu_view *grad_dst, const struct cpu_view *grad_src,
                            struct vx_err *err) {
+    if (conv->direct[CPU_BACKWARD_DATA]) {
+        return cpu_direct_add(p, conv, CPU_BACKWARD_DATA, grad_src, grad_dst, err);
+    }
     const struct cpu_view none = CPU_NO_VIEW;
     const struct argument args[4] = {
         {DNNL_ARG_DIFF_DST, &conv->grad_dst, grad_dst},
@@ -343,6 +368,9 @@ int cpu_conv_backward_data(struct cpu_program *p, struct cpu_conv *conv,
 int cpu_conv_backward_weights(struct cpu_program *p, struct cpu_conv *conv,
                               const struct cpu_view *src, const struct cpu_view *grad_dst,
                               struct vx_err *err) {
+    if (conv->direct[CPU_BACKWARD_WEIGHTS]) {
+        return cpu_direct_add(p, conv, CPU_BACKWARD_WEIGHTS, src, grad_dst, err);
+    }
     const struct argument args[4] = {{DNNL_ARG_SRC, &conv->src, src},
                                      {DNNL_ARG_DIFF_DST, &conv->grad_dst, grad_dst},
                                      {DNNL_ARG_DIFF_WEIGHTS, &conv->weights[CPU_BACKWARD_WEIGHTS],

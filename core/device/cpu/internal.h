@@ -211,7 +211,7 @@ int cpu_add_unpack(struct cpu_program *p, int op, const struct cpu_layout *layou
 /* Brings all packed weights up to the state's version. */
 void cpu_repack(struct cpu_program *p);
 
-/* conv.c: one oneDNN convolution in its three directions. */
+/* conv.c: one convolution in its three directions, through oneDNN or direct.c. */
 enum cpu_direction { CPU_FORWARD, CPU_BACKWARD_DATA, CPU_BACKWARD_WEIGHTS };
 
 struct cpu_conv_shape {
@@ -228,19 +228,20 @@ struct cpu_conv {
     int op;
     dnnl_memory_desc_t src, dst, grad_dst, bias, scratch[3];
     dnnl_memory_desc_t weights[3]; /* as each direction wants them */
+    bool direct[3];                /* by our own kernels; the members above are unused then */
     dnnl_primitive_t primitive[3]; /* owned by the program */
     const char *implementation[3];
     struct cpu_view packed[3]; /* weights by direction; the last is their gradient */
     struct cpu_view packed_bias, grad_bias;
 };
 
-/* Whether such a layer has an implementation other than oneDNN's reference. */
+/* Whether oneDNN has such a layer in an implementation other than its reference. */
 bool cpu_conv_supported(struct cpu_program *p, const struct cpu_conv_shape *shape);
 int cpu_conv_create(struct cpu_program *p, int op, const struct cpu_conv_shape *shape,
                     struct cpu_conv **ret, struct vx_err *err);
 /* Element of weight (o, i, tap) in that direction's layout; a sum of one term for each. */
-int32_t cpu_conv_weight_at(const struct cpu_conv *conv, enum cpu_direction direction, int o, int i,
-                           int tap);
+int32_t cpu_conv_weight_at(const struct cpu_program *p, const struct cpu_conv *conv,
+                           enum cpu_direction direction, int o, int i, int tap);
 /* Steps. */
 int cpu_conv_forward(struct cpu_program *p, struct cpu_conv *conv, const struct cpu_view *src,
                      const struct cpu_view *dst, struct vx_err *err);
@@ -250,6 +251,14 @@ int cpu_conv_backward_data(struct cpu_program *p, struct cpu_conv *conv,
 int cpu_conv_backward_weights(struct cpu_program *p, struct cpu_conv *conv,
                               const struct cpu_view *src, const struct cpu_view *grad_dst,
                               struct vx_err *err);
+
+/* direct.c: our own kernels for what oneDNN has none for. x is the input or its gradient, y the
+ * output or its gradient. */
+bool cpu_direct_supported(const struct cpu_program *p, const struct cpu_conv_shape *shape);
+size_t cpu_direct_weight_at(const struct cpu_program *p, const struct cpu_conv_shape *shape,
+                            enum cpu_direction direction, int o, int i, int tap);
+int cpu_direct_add(struct cpu_program *p, const struct cpu_conv *conv, enum cpu_direction direction,
+                   const struct cpu_view *x, const struct cpu_view *y, struct vx_err *err);
 
 /* winograd.c: steps of a VX_OP_CONV that suits. turned: y is the gradient of the input, x that of
  * the output. */

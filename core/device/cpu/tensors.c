@@ -203,6 +203,8 @@ static bool input_stays_plain(struct cpu_program *p) {
             continue;
         }
         struct cpu_conv_shape shape = cpu_conv_shape_of(p, op);
+        /* The same answer in every mode, so that their forward passes give the same bits. */
+        shape.directions[CPU_BACKWARD_WEIGHTS] = true;
         if (op->kind != VX_OP_CONV || !cpu_conv_supported(p, &shape)) {
             input->plain = false;
         }

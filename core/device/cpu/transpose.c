@@ -137,11 +137,11 @@ static int product_layout(struct cpu_program *p, const struct transpose *t,
     rc = cpu_layout_create(p, t->op->weight, t->in->c, c * t->taps, ret, err);
     for (int i = 0; rc == VX_OK && i < t->in->c; i++) {
         int at = cpu_physical_channel(t->in, i);
-        ret->row[i] = cpu_conv_weight_at(t->product, direction, 0, at, 0);
+        ret->row[i] = cpu_conv_weight_at(p, t->product, direction, 0, at, 0);
     }
     for (int k = 0; rc == VX_OK && k < c * t->taps; k++) {
         int at = k % t->taps * t->out->channels + k / t->taps;
-        ret->column[k] = cpu_conv_weight_at(t->product, direction, at, 0, 0);
+        ret->column[k] = cpu_conv_weight_at(p, t->product, direction, at, 0, 0);
     }
     return rc;
 }

@@ -286,6 +286,7 @@ static void sgd(const struct vx_sgd *o, float *weight, float *momentum, const fl
 }
 
 #ifndef VX_ACT_BF16
+#include "direct_body.h"
 #include "winograd_body.h"
 #endif
 
@@ -305,6 +306,10 @@ const struct vx_cpu_kernels VX_TABLE = {
     .softmax = softmax,
     .loss_gradient = loss_gradient,
 #ifndef VX_ACT_BF16
+    .direct_forward = direct_forward,
+    .direct_data = direct_data,
+    .direct_weights = direct_weights,
+    .direct_bias = direct_bias,
     .wino_forward = wino_forward,
     .wino_weights = wino_weights,
 #endif

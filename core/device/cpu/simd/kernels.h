@@ -48,6 +48,7 @@ struct vx_sgd {
     float scale, decay, momentum, rate;
 };
 
+struct vx_direct;
 struct vx_wino;
 struct vx_wino_unit;
 
@@ -92,6 +93,18 @@ struct vx_cpu_kernels {
                          const float *u, float *y, float *scratch);
     void (*wino_weights)(const struct vx_wino *w, const struct vx_wino_unit *unit, const float *x,
                          const float *dy, float *du, float *scratch);
+
+    /* Convolutions of any shape (direct.h); NULL where the table has none. x, y, dx, dy: one
+     * sample. direct_forward: one plane of one output block, bias NULL or the block's;
+     * direct_data: one plane of one input block; direct_weights and direct_bias add to dw and db.
+     */
+    void (*direct_forward)(const struct vx_direct *g, int block, int plane, const float *x,
+                           const float *weights, const float *bias, float *y);
+    void (*direct_data)(const struct vx_direct *g, int block, int plane, const float *dy,
+                        const float *weights, float *dx);
+    void (*direct_weights)(const struct vx_direct *g, int tap, int in_block, int out_block,
+                           const float *x, const float *dy, float *dw);
+    void (*direct_bias)(const struct vx_direct *g, int out_block, const float *dy, float *db);
 
     double (*square_sum)(const float *x, size_t count);
     void (*sgd)(const struct vx_sgd *sgd, float *weight, float *momentum, const float *grad,

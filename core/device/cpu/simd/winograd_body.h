@@ -1,113 +1,41 @@
 /* The Winograd kernels' source (see winograd.h), part of body.h for float activations. */
+#include "product.h"
 #include "winograd.h"
-
-/* Rows of a matrix product that stay in registers, with two vectors each. */
-#ifdef __AVX512F__
-enum { WINO_ROWS = 14 };
-#else
-enum { WINO_ROWS = 6 };
-#endif
-
-/* One operand of a product: for each plane of the kernel that lies inside the input. */
-struct wino_segments {
-    int n;
-    const float *v[3], *u[3];
-};
-
-/* out[m][0 .. wide) = sum over segments and k of v[m * v_row + k * v_step] * u[k][0 .. wide), rows
- * of u being wide vectors; on top of what is there where add. Inlined with constant rows, wide. */
-static inline __attribute__((always_inline)) void
-wino_product(int rows, int wide, bool add, const struct wino_segments *s, size_t v_row,
-             size_t v_step, size_t u_row, size_t depth, float *out, size_t out_row) {
-    vec acc[WINO_ROWS][2];
-    for (int m = 0; m < rows; m++) {
-        for (int w = 0; w < wide; w++) {
-            acc[m][w] = add ? vec_load(out + (size_t)m * out_row + (size_t)w * VEC) : vec_all(0);
-        }
-    }
-    for (int n = 0; n < s->n; n++) {
-        const float *v = s->v[n], *u = s->u[n];
-        for (size_t k = 0; k < depth; k++, v += v_step, u += u_row) {
-            vec first = vec_load(u), second = wide == 2 ? vec_load(u + VEC) : first;
-#pragma GCC unroll 14
-            for (int m = 0; m < rows; m++) {
-                vec a = vec_all(v[(size_t)m * v_row]);
-                acc[m][0] += a * first;
-                if (wide == 2) {
-                    acc[m][1] += a * second;
-                }
-            }
-        }
-    }
-    for (int m = 0; m < rows; m++) {
-        for (int w = 0; w < wide; w++) {
-            vec_store(out + (size_t)m * out_row + (size_t)w * VEC, acc[m][w]);
-        }
-    }
-}
-
-#define WINO_CASE(r)                                                                               \
-    case r:                                                                                        \
-        wino_product(r, wide, add, s, v_row, v_step, u_row, depth, out, out_row);                  \
-        break;
-
-static inline __attribute__((always_inline)) void
-wino_rows(int rows, int wide, bool add, const struct wino_segments *s, size_t v_row, size_t v_step,
-          size_t u_row, size_t depth, float *out, size_t out_row) {
-    switch (rows) {
-        WINO_CASE(1)
-        WINO_CASE(2)
-        WINO_CASE(3)
-        WINO_CASE(4)
-        WINO_CASE(5)
-        WINO_CASE(6)
-#ifdef __AVX512F__
-        WINO_CASE(7)
-        WINO_CASE(8)
-        WINO_CASE(9)
-        WINO_CASE(10)
-        WINO_CASE(11)
-        WINO_CASE(12)
-        WINO_CASE(13)
-        WINO_CASE(14)
-#endif
-    }
-}
 
 /* Products of all rows, cut into nearly equal parts that fit the registers. Forward: rows are
  * tiles, k runs over channels. */
-static void wino_forward_product(int rows, int wide, const struct wino_segments *s, size_t v_row,
+static void wino_forward_product(int rows, int wide, const struct segments *s, size_t v_row,
                                  size_t depth, float *out, size_t out_row) {
-    int parts = (rows + WINO_ROWS - 1) / WINO_ROWS;
+    int parts = (rows + PRODUCT_ROWS - 1) / PRODUCT_ROWS;
     for (int i = 0, m = 0; i < parts; i++) {
         int now = (rows - m) / (parts - i);
-        struct wino_segments part = *s;
+        struct segments part = *s;
         for (int n = 0; n < s->n; n++) {
             part.v[n] += (size_t)m * v_row;
         }
         float *to = out + (size_t)m * out_row;
         if (wide == 2) {
-            wino_rows(now, 2, false, &part, v_row, 1, 2 * VEC, depth, to, out_row);
+            product_rows(now, 2, false, &part, v_row, 1, 2 * VEC, depth, to, out_row);
         } else {
-            wino_rows(now, 1, false, &part, v_row, 1, VEC, depth, to, out_row);
+            product_rows(now, 1, false, &part, v_row, 1, VEC, depth, to, out_row);
         }
         m += now;
     }
 }
 
 /* Gradient of weights: rows are input channels, k runs over tiles. */
-static void wino_weight_product(int channels, int wide, const struct wino_segments *s, size_t v_row,
+static void wino_weight_product(int channels, int wide, const struct segments *s, size_t v_row,
                                 size_t u_row, size_t tiles, float *out) {
-    int parts = (channels + WINO_ROWS - 1) / WINO_ROWS;
+    int parts = (channels + PRODUCT_ROWS - 1) / PRODUCT_ROWS;
     for (int i = 0, m = 0; i < parts; i++) {
         int now = (channels - m) / (parts - i);
-        struct wino_segments part = *s;
+        struct segments part = *s;
         part.v[0] += m;
         float *to = out + (size_t)m * (size_t)wide * VEC;
         if (wide == 2) {
-            wino_rows(now, 2, true, &part, 1, v_row, u_row, tiles, to, 2 * VEC);
+            product_rows(now, 2, true, &part, 1, v_row, u_row, tiles, to, 2 * VEC);
         } else {
-            wino_rows(now, 1, true, &part, 1, v_row, u_row, tiles, to, VEC);
+            product_rows(now, 1, true, &part, 1, v_row, u_row, tiles, to, VEC);
         }
         m += now;
     }
@@ -270,11 +198,11 @@ static struct wino_room wino_room(const struct vx_wino *w, const struct vx_wino_
 
 /* Transforms the input planes that output plane d is the first to need; returns the segments of
  * coefficient 0 (u: offsets of kernel planes as pointers from u). */
-static struct wino_segments wino_planes(const struct vx_wino *w, struct wino_room *room,
-                                        const struct vx_wino_unit *unit, const float *x, int d,
-                                        int ret_plane[3]) {
+static struct segments wino_planes(const struct vx_wino *w, struct wino_room *room,
+                                   const struct vx_wino_unit *unit, const float *x, int d,
+                                   int ret_plane[3]) {
     int reach = w->planes / 2;
-    struct wino_segments s = {0};
+    struct segments s = {0};
     for (; room->ready <= d + reach; room->ready++) {
         if (room->ready >= 0 && room->ready < w->size[0]) {
             wino_input(w, x, room->ready, unit, room->v[room->ready % w->planes], room->tmp);
@@ -296,11 +224,11 @@ static void wino_forward(const struct vx_wino *w, const struct vx_wino_unit *uni
     size_t in = (size_t)w->in_channels, out = (size_t)w->out_channels;
     for (int d = unit->first_plane; d < unit->end_plane; d++) {
         int plane[3];
-        struct wino_segments planes = wino_planes(w, &room, unit, x, d, plane);
+        struct segments planes = wino_planes(w, &room, unit, x, d, plane);
         for (int k = 0; k < VX_WINO_COEFS; k++) {
             for (size_t o = 0; o < out; o += 2 * VEC) {
                 int wide = out - o > VEC ? 2 : 1;
-                struct wino_segments s = planes;
+                struct segments s = planes;
                 for (int n = 0; n < s.n; n++) {
                     s.v[n] += (size_t)k * room.tiles * in;
                     s.u[n] = u + vx_wino_weight_at(w, VEC, k, (int)o, 0, plane[n]);
@@ -319,14 +247,14 @@ static void wino_weights(const struct vx_wino *w, const struct vx_wino_unit *uni
     size_t in = (size_t)w->in_channels, out = (size_t)w->out_channels;
     for (int d = unit->first_plane; d < unit->end_plane; d++) {
         int plane[3];
-        struct wino_segments planes = wino_planes(w, &room, unit, x, d, plane);
+        struct segments planes = wino_planes(w, &room, unit, x, d, plane);
         wino_gradient(w, dy, d, unit, room.m);
         for (int k = 0; k < VX_WINO_COEFS; k++) {
             for (size_t o = 0; o < out; o += 2 * VEC) {
                 for (int n = 0; n < planes.n; n++) {
-                    struct wino_segments s = {1,
-                                              {planes.v[n] + (size_t)k * room.tiles * in},
-                                              {room.m + (size_t)k * room.tiles * out + o}};
+                    struct segments s = {1,
+                                         {planes.v[n] + (size_t)k * room.tiles * in},
+                                         {room.m + (size_t)k * room.tiles * out + o}};
                     wino_weight_product((int)in, out - o > VEC ? 2 : 1, &s, in, out, room.tiles,
                                         du + vx_wino_weight_at(w, VEC, k, (int)o, 0, plane[n]));
                 }
