@@ -101,11 +101,23 @@ static json_t *config_to_json(const struct vx_plan_config *c) {
         "architecture", architecture(c), "batch_dice", c->batch_dice);
 }
 
+/* With a 3d_lowres stage nnU-Net also lists the cascade that could follow it. */
+static void add_cascade(json_t *configs) {
+    json_t *lowres = json_object_get(configs, "3d_lowres");
+    if (lowres && json_object_get(configs, "3d_fullres")) {
+        json_object_set_new(lowres, "next_stage", json_string("3d_cascade_fullres"));
+        json_object_set_new(
+            configs, "3d_cascade_fullres",
+            json_pack("{s:s, s:s}", "inherits_from", "3d_fullres", "previous_stage", "3d_lowres"));
+    }
+}
+
 json_t *vx_plans_to_json(const struct vx_plans *plans) {
     json_t *configs = json_object();
     for (int i = 0; i < plans->n_configs; i++) {
         json_object_set_new(configs, plans->configs[i].name, config_to_json(&plans->configs[i]));
     }
+    add_cascade(configs);
     return json_pack(
         "{s:s, s:s, s:o, s:o, s:s, s:o, s:o, s:o, s:s, s:s, s:o}", "dataset_name",
         plans->dataset_name, "plans_name", plans->plans_name,

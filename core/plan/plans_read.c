@@ -156,7 +156,7 @@ static int read_normalisation(const json_t *json, const struct reading *r,
     return VX_OK;
 }
 
-static int read_resampling(const json_t *json, const struct reading *r, const char *what,
+static int read_resampling(const json_t *json, const struct reading *r, const char *what, int only,
                            int *order, int *order_z) {
     char fn[64], kwargs[64];
     snprintf(fn, sizeof fn, "resampling_fn_%s", what);
@@ -172,8 +172,13 @@ static int read_resampling(const json_t *json, const struct reading *r, const ch
     }
     *order = (int)json_integer_value(o);
     *order_z = (int)json_integer_value(z);
-    if (!(*order == 0 || *order == 1 || *order == 3) || *order_z != 0) {
-        return bad(r, kwargs, "orders 0, 1 and 3 within slices and 0 across are supported");
+    if (*order != only || *order_z != 0) {
+        vx_fail(r->err, VX_E_UNSUPPORTED, "unsupported_plans",
+                "plans: configuration %s, %s: only order %d within slices and 0 across them is "
+                "supported, not %d and %d",
+                r->name, kwargs, only, *order, *order_z);
+        vx_err_at(r->err, "/configurations/%s/%s", r->name, kwargs);
+        return VX_E_UNSUPPORTED;
     }
     return VX_OK;
 }
@@ -231,10 +236,11 @@ static int config_from_json(const json_t *json, const struct reading *r, struct 
     }
     int rc = read_normalisation(json, r, c);
     rc = rc == VX_OK ? read_architecture(json, r, c) : rc;
-    rc = rc == VX_OK ? read_resampling(json, r, "data", &c->order_data, &c->order_data_z) : rc;
-    rc = rc == VX_OK ? read_resampling(json, r, "seg", &c->order_seg, &c->order_seg_z) : rc;
-    rc = rc == VX_OK ? read_resampling(json, r, "probabilities", &c->order_prob, &c->order_prob_z)
-                     : rc;
+    rc = rc == VX_OK ? read_resampling(json, r, "data", 3, &c->order_data, &c->order_data_z) : rc;
+    rc = rc == VX_OK ? read_resampling(json, r, "seg", 1, &c->order_seg, &c->order_seg_z) : rc;
+    rc = rc == VX_OK
+             ? read_resampling(json, r, "probabilities", 1, &c->order_prob, &c->order_prob_z)
+             : rc;
     return rc == VX_OK ? check_config(r, c) : rc;
 }
 

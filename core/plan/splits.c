@@ -16,14 +16,22 @@ void vx_split_release(struct vx_split *split) {
     *split = (struct vx_split){0};
 }
 
+/* The cases in the order of their names, with their places in the caller's list. */
+struct entry {
+    const char *name;
+    int at;
+};
+
 static int by_name(const void *a, const void *b) {
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
+    return strcmp(((const struct entry *)a)->name, ((const struct entry *)b)->name);
 }
 
-static const char **sorted_copy(const char *const *cases, int n) {
-    const char **sorted = malloc((size_t)n * sizeof *sorted);
+static struct entry *sorted_entries(const char *const *cases, int n) {
+    struct entry *sorted = malloc((size_t)(n > 0 ? n : 1) * sizeof *sorted);
+    for (int i = 0; sorted && i < n; i++) {
+        sorted[i] = (struct entry){cases[i], i};
+    }
     if (sorted) {
-        memcpy(sorted, cases, (size_t)n * sizeof *sorted);
         qsort(sorted, (size_t)n, sizeof *sorted, by_name);
     }
     return sorted;
@@ -36,7 +44,7 @@ json_t *vx_splits_create(const char *const *cases, int n_cases, struct vx_err *e
                 VX_FOLDS);
         return NULL;
     }
-    vx_auto_free const char **sorted = sorted_copy(cases, n_cases);
+    vx_auto_free struct entry *sorted = sorted_entries(cases, n_cases);
     vx_auto_free int64_t *order = malloc((size_t)n_cases * sizeof *order);
     vx_auto_free int *fold_of = malloc((size_t)n_cases * sizeof *fold_of);
     json_t *splits = json_array();
@@ -60,24 +68,22 @@ json_t *vx_splits_create(const char *const *cases, int n_cases, struct vx_err *e
     for (int fold = 0; fold < VX_FOLDS; fold++) {
         json_t *train = json_array(), *val = json_array();
         for (int i = 0; i < n_cases; i++) {
-            json_array_append_new(fold_of[i] == fold ? val : train, json_string(sorted[i]));
+            json_array_append_new(fold_of[i] == fold ? val : train, json_string(sorted[i].name));
         }
         json_array_append_new(splits, json_pack("{s:o, s:o}", "train", train, "val", val));
     }
     return splits;
 }
 
-static int find_case(const char *const *cases, int n, const char *name) {
-    for (int i = 0; i < n; i++) {
-        if (strcmp(cases[i], name) == 0) {
-            return i;
-        }
-    }
-    return -1;
+/* Place in sorted, or -1. */
+static int find_case(const struct entry *sorted, int n, const char *name) {
+    struct entry key = {name, 0};
+    const struct entry *found = bsearch(&key, sorted, (size_t)n, sizeof key, by_name);
+    return found ? (int)(found - sorted) : -1;
 }
 
-/* role: per case 0 unused, 1 train, 2 val. */
-static int mark(const json_t *list, const char *what, int role, const char *const *cases, int n,
+/* roles, in the order of sorted: 0 unused, 1 train, 2 val. */
+static int mark(const json_t *list, const char *what, int role, const struct entry *sorted, int n,
                 char *roles, struct vx_err *err) {
     if (!json_is_array(list) || json_array_size(list) == 0) {
         return vx_fail(err, VX_E_INVALID, "invalid_splits",
@@ -87,7 +93,7 @@ static int mark(const json_t *list, const char *what, int role, const char *cons
     json_t *entry;
     json_array_foreach((json_t *)list, i, entry) {
         const char *name = json_string_value(entry);
-        int at = name ? find_case(cases, n, name) : -1;
+        int at = name ? find_case(sorted, n, name) : -1;
         if (at < 0) {
             return vx_fail(err, VX_E_INVALID, "invalid_splits",
                            "splits_final.json names the case %s, which the data set does not have",
@@ -103,22 +109,20 @@ static int mark(const json_t *list, const char *what, int role, const char *cons
 }
 
 /* Indices with a role in the order of the names, which is nnU-Net's order within a fold. */
-static int collect(const char *roles, const char *const *cases, int n, struct vx_split *ret,
+static int collect(const char *roles, const struct entry *sorted, int n, struct vx_split *ret,
                    struct vx_err *err) {
-    struct vx_split s = {.train = calloc((size_t)n, sizeof(int)),
-                         .val = calloc((size_t)n, sizeof(int))};
-    vx_auto_free const char **sorted = sorted_copy(cases, n);
-    if (!s.train || !s.val || !sorted) {
+    struct vx_split s = {.train = calloc((size_t)n + 1, sizeof(int)),
+                         .val = calloc((size_t)n + 1, sizeof(int))};
+    if (!s.train || !s.val) {
         vx_split_release(&s);
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     for (int i = 0; i < n; i++) {
-        int at = find_case(cases, n, sorted[i]);
-        if (roles[at] & 1) {
-            s.train[s.n_train++] = at;
+        if (roles[i] & 1) {
+            s.train[s.n_train++] = sorted[i].at;
         }
-        if (roles[at] & 2) {
-            s.val[s.n_val++] = at;
+        if (roles[i] & 2) {
+            s.val[s.n_val++] = sorted[i].at;
         }
     }
     *ret = s;
@@ -126,10 +130,9 @@ static int collect(const char *roles, const char *const *cases, int n, struct vx
 }
 
 /* numpy's RandomState(seed).choice(n, size, replace=False) is the head of a permutation. */
-static int random_fold(int fold, const char *const *cases, int n, char *roles, struct vx_err *err) {
-    vx_auto_free const char **sorted = sorted_copy(cases, n);
-    vx_auto_free int64_t *order = malloc((size_t)n * sizeof *order);
-    if (!sorted || !order) {
+static int random_fold(int fold, int n, char *roles, struct vx_err *err) {
+    vx_auto_free int64_t *order = malloc((size_t)(n > 0 ? n : 1) * sizeof *order);
+    if (!order) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     for (int i = 0; i < n; i++) {
@@ -140,7 +143,7 @@ static int random_fold(int fold, const char *const *cases, int n, char *roles, s
     vx_mt_shuffle(&mt, order, (size_t)n);
     int train = (int)(n * 0.8);
     for (int i = 0; i < n; i++) {
-        roles[find_case(cases, n, sorted[order[i]])] = i < train ? 1 : 2;
+        roles[order[i]] = i < train ? 1 : 2;
     }
     return VX_OK;
 }
@@ -148,7 +151,8 @@ static int random_fold(int fold, const char *const *cases, int n, char *roles, s
 int vx_split_fold(const json_t *splits, const char *const *cases, int n_cases, int fold,
                   struct vx_split *ret, struct vx_err *err) {
     vx_auto_free char *roles = calloc((size_t)n_cases + 1, 1);
-    if (!roles) {
+    vx_auto_free struct entry *sorted = sorted_entries(cases, n_cases);
+    if (!roles || !sorted) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     int rc = VX_OK;
@@ -158,13 +162,13 @@ int vx_split_fold(const json_t *splits, const char *const *cases, int n_cases, i
         return vx_fail(err, VX_E_INVALID, "invalid_splits",
                        "splits_final.json must hold a list of folds");
     } else if ((size_t)fold >= json_array_size(splits)) {
-        rc = random_fold(fold, cases, n_cases, roles, err);
+        rc = random_fold(fold, n_cases, roles, err);
     } else {
         const json_t *entry = json_array_get(splits, (size_t)fold);
-        rc = mark(json_object_get(entry, "train"), "train", 1, cases, n_cases, roles, err);
+        rc = mark(json_object_get(entry, "train"), "train", 1, sorted, n_cases, roles, err);
         if (rc == VX_OK) {
-            rc = mark(json_object_get(entry, "val"), "val", 2, cases, n_cases, roles, err);
+            rc = mark(json_object_get(entry, "val"), "val", 2, sorted, n_cases, roles, err);
         }
     }
-    return rc == VX_OK ? collect(roles, cases, n_cases, ret, err) : rc;
+    return rc == VX_OK ? collect(roles, sorted, n_cases, ret, err) : rc;
 }

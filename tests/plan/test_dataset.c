@@ -91,5 +91,7 @@ Test(plan_fingerprint, json_round_trip) {
     cr_expect_eq(again.intensity[0].median, fp.intensity[0].median);
     json_array_remove(json_object_get(json, "spacings"), 0);
     cr_expect_eq(vx_fingerprint_from_json(json, &fp, &err), VX_E_INVALID);
+    cr_expect_eq(fp.n_cases, 2); /* untouched */
+    vx_fingerprint_release(&fp);
     vx_fingerprint_release(&again);
 }

@@ -80,6 +80,11 @@ static void other_norm(json_t *c, json_t *args) {
                        json_string("MyNormalization"));
 }
 
+static void linear_data(json_t *c, json_t *args) {
+    (void)args;
+    json_object_set_new(json_object_get(c, "resampling_fn_data_kwargs"), "order", json_integer(1));
+}
+
 Test(plan_plans, contradictions_are_refused_by_name) {
     static const struct {
         void (*change)(json_t *, json_t *);
@@ -90,13 +95,33 @@ Test(plan_plans, contradictions_are_refused_by_name) {
         {five_stages, VX_E_INVALID, "/configurations/3d_fullres/n_stages"},
         {batchnorm_net, VX_E_UNSUPPORTED, "/configurations/3d_fullres/network_class_name"},
         {no_batch, VX_E_INVALID, "/configurations/3d_fullres/batch_size"},
-        {other_norm, VX_E_UNSUPPORTED, "/configurations/3d_fullres/normalization_schemes"}};
+        {other_norm, VX_E_UNSUPPORTED, "/configurations/3d_fullres/normalization_schemes"},
+        {linear_data, VX_E_UNSUPPORTED, "/configurations/3d_fullres/resampling_fn_data_kwargs"}};
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct vx_err err = {0};
         cr_expect_eq(read_changed(table[i].change, &err), table[i].code, "case %zu: %s", i,
                      err.text);
         cr_expect_str_eq(err.where, table[i].where);
     }
+}
+
+/* nnU-Net names the cascade wherever it plans a low resolution; this version reads past it. */
+Test(plan_plans, low_resolution_lists_the_cascade) {
+    static struct vx_plans plans, again;
+    struct vx_err err = {0};
+    make_plans(&plans);
+    plans.configs[plans.n_configs] = *vx_plans_config(&plans, "3d_fullres");
+    snprintf(plans.configs[plans.n_configs++].name, sizeof plans.configs[0].name, "3d_lowres");
+    vx_auto_json json_t *json = vx_plans_to_json(&plans);
+    const json_t *configs = json_object_get(json, "configurations");
+    const json_t *cascade = json_object_get(configs, "3d_cascade_fullres");
+    cr_expect_str_eq(json_string_value(json_object_get(cascade, "inherits_from")), "3d_fullres");
+    cr_expect_str_eq(json_string_value(json_object_get(cascade, "previous_stage")), "3d_lowres");
+    const json_t *low = json_object_get(configs, "3d_lowres");
+    cr_expect_str_eq(json_string_value(json_object_get(low, "next_stage")), "3d_cascade_fullres");
+    cr_assert_eq(vx_plans_from_json(json, &again, &err), VX_OK, "%s", err.text);
+    cr_expect_eq(again.n_configs, plans.n_configs);
+    cr_expect_null(vx_plans_config(&again, "3d_cascade_fullres"));
 }
 
 Test(plan_override, fewer_stages_keep_the_first_strides) {

@@ -83,6 +83,29 @@ Test(plan_splits, all_and_beyond) {
     cr_assert_eq(vx_split_fold(splits, cases, 10, 7, &split, &err), VX_OK);
     cr_expect_eq(split.n_train, 8);
     cr_expect_eq(split.n_val, 2);
+    /* what numpy's RandomState(12352).choice(10, 8, replace=False) leaves */
+    cr_expect_eq(split.val[0], 3);
+    cr_expect_eq(split.val[1], 5);
+    vx_split_release(&split);
+}
+
+/* Indices are places in the caller's list, ordered by name whatever the list's order. */
+Test(plan_splits, order_of_the_case_list_does_not_matter) {
+    struct vx_err err = {0};
+    struct vx_split split;
+    make_cases(200);
+    const char *backwards[200];
+    for (int i = 0; i < 200; i++) {
+        backwards[i] = cases[199 - i];
+    }
+    vx_auto_json json_t *a = vx_splits_create(cases, 200, &err);
+    vx_auto_json json_t *b = vx_splits_create(backwards, 200, &err);
+    cr_assert(json_equal(a, b));
+    static const int numpy[8] = {1, 7, 17, 37, 44, 55, 56, 58}; /* RandomState(12350), fold 5 */
+    cr_assert_eq(vx_split_fold(b, backwards, 200, 5, &split, &err), VX_OK);
+    for (int i = 0; i < 8; i++) {
+        cr_expect_eq(split.val[i], 199 - numpy[i]);
+    }
     vx_split_release(&split);
 }
 
