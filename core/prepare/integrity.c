@@ -114,6 +114,13 @@ static int look_at_voxels(struct look *l) {
                                     &l->image, NULL, &e);
     if (rc != VX_OK) {
         rc = unreadable(l, e.where[0] ? e.where : l->c->images[0], &e);
+    } else if (l->image.channels != l->dataset->n_channels) {
+        struct finding_key key =
+            key_of(l, false, l->c->images[0], "channel_names", "channel_mismatch");
+        rc = findings_add(l->findings, &key,
+                          "the file holds %d channels (its fourth axis), dataset.json names %d; "
+                          "write one file per channel",
+                          l->image.channels, l->dataset->n_channels);
     } else if (!check_finite(&l->image, text, sizeof text)) {
         struct finding_key key = key_of(l, false, l->c->images[0], "voxels", "not_finite");
         rc = findings_add(l->findings, &key, "%s", text);

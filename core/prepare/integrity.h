@@ -3,7 +3,8 @@
  *
  * Errors make a data set unusable; warnings do not. Codes: missing_channel, missing_label,
  * extra_channel, bad_name, bad_mapping, case_count, unreadable (with the reader's own reason in
- * the text), shape_mismatch, spacing_mismatch, unexpected_label, not_finite, no_cases;
+ * the text), channel_mismatch, shape_mismatch, spacing_mismatch, unexpected_label, not_finite,
+ * no_cases;
  * warnings: orphan_label, affine_mismatch, no_foreground. Thread: any; one case each. */
 #ifndef VX_PREPARE_INTEGRITY_H
 #define VX_PREPARE_INTEGRITY_H

@@ -154,6 +154,27 @@ Test(prepare_integrity, labels_that_are_no_integers) {
     fixture_remove(dir);
 }
 
+Test(prepare_integrity, channels_on_the_fourth_axis) {
+    char *dir = fixture_dir("frames");
+    vx_auto_rawset struct vx_rawset set = {0};
+    vx_auto_volume struct vx_volume image;
+    vx_auto_labelmap struct vx_labelmap label;
+    vx_auto_findings struct vx_findings f = {0};
+    struct vx_dataset_desc d = fixture_dataset(1, 3, 1);
+    struct vx_err e = {0};
+    bool usable;
+    fixture_case(shape, spacing, 2, &image, &label);
+    vx_auto_free char *path = vx_strf("%s/imagesTr/c_0000.nii.gz", dir);
+    vx_auto_free char *labels = vx_strf("%s/labelsTr/c.nii.gz", dir);
+    expect_ok(vx_nifti_write_image(path, &image, &e));
+    expect_ok(vx_nifti_write_labels(labels, &label, &e));
+    fixture_list(dir, 1, &set);
+    expect_ok(vx_integrity_case(&d, &set.cases[0], 10, &f, NULL, &usable, &e));
+    cr_assert_not(usable);
+    expect_only(&f, "channel_mismatch", false, "c_0000.nii.gz", "holds 2 channels");
+    fixture_remove(dir);
+}
+
 Test(prepare_integrity, set_reports_names_and_counts) {
     char *dir = fixture_dir("set");
     vx_auto_rawset struct vx_rawset set = {0};
