@@ -131,6 +131,33 @@ Test(spec_parse, all_problems_at_once) {
     cr_expect_str_eq(ps.list[0].code, "wrong_type");
 }
 
+/* Whole bodies, one problem each: what must be there, and types that this version cannot run. */
+Test(spec_parse, type_and_dataset) {
+    static const struct {
+        const char *body, *pointer, *code;
+    } table[] = {
+        {"{\"dataset\": \"Dataset004_Hippocampus\"}", "/type", "missing"},
+        {"{\"type\": \"train\"}", "/dataset", "missing"},
+        {"{\"type\": \"train\", \"dataset\": \"../etc\"}", "/dataset", "invalid_value"},
+        {"{\"type\": \"tune\", \"dataset\": \"Dataset004_A\"}", "/type", "invalid_value"},
+        {"{\"type\": \"validate\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
+        {"{\"type\": \"predict\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
+        {"{\"type\": \"benchmark\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct vx_job_spec s;
+        struct vx_json_problems ps = {0};
+        cr_expect_eq(parse(table[i].body, &s, &ps), VX_E_INVALID, "%s", table[i].body);
+        cr_expect_eq(ps.n, 1, "%s: %zu problems", table[i].body, ps.n);
+        cr_expect_str_eq(ps.list[0].pointer, table[i].pointer, "%s", table[i].body);
+        cr_expect_str_eq(ps.list[0].code, table[i].code, "%s", table[i].body);
+    }
+    struct vx_job_spec s;
+    struct vx_json_problems ps = {0};
+    cr_assert_eq(parse("{\"type\": \"prepare\", \"dataset\": \"Dataset004_A\"}", &s, &ps), VX_OK);
+    cr_expect_eq(s.type, VX_JOB_PREPARE);
+}
+
 Test(spec_stored, canonical_form_reads_back_the_same) {
     struct vx_job_spec s, again;
     struct vx_json_problems ps = {0};
