@@ -109,7 +109,7 @@ static void count_crash(struct vx_dispatch *d, struct task *t, const struct vx_e
     }
     *c = (struct crash){.d = d, .id = t->s.id, .evidence = json_dumps(evidence, JSON_COMPACT)};
     d->pending++;
-    vx_post_store(d->o.post, d->o.store, crash_op, c, crash_done);
+    vx_post_store_firmly(d->o.post, d->o.store, crash_op, c, crash_done);
 }
 
 static void on_ended(void *ctx, const struct vx_err *err) {

@@ -44,6 +44,9 @@ void vx_child_setup_apply(void) {
     }
     setpriority(PRIO_PROCESS, 0, nice_value);
     set_oom_score(oom);
+#ifdef __SANITIZE_ADDRESS__
+    memory = 0; /* the sanitizer's shadow memory alone is terabytes of address space */
+#endif
     if (memory) {
         struct rlimit limit = {memory, memory};
         setrlimit(RLIMIT_DATA, &limit);

@@ -180,7 +180,7 @@ static void on_ended(void *ctx, const struct vx_err *err) {
     }
     vx_log_info("datasets", "checked name=\"%s\" valid=%d reason=%s", c->name, c->valid,
                 c->err.reason);
-    vx_post_store(d->o.post, d->o.store, store_op, c, stored);
+    vx_post_store_firmly(d->o.post, d->o.store, store_op, c, stored);
     start_next(d);
 }
 
@@ -207,7 +207,7 @@ static void start_next(struct vx_datasets *d) {
             d->end = &d->first;
         }
         c->err = err;
-        vx_post_store(d->o.post, d->o.store, store_op, c, stored);
+        vx_post_store_firmly(d->o.post, d->o.store, store_op, c, stored);
     }
 }
 

@@ -117,7 +117,7 @@ void dispatch_change(struct vx_dispatch *d, int64_t id, enum vx_job_state to, co
                  why->where);
     }
     d->pending++;
-    vx_post_store(d->o.post, d->o.store, change_op, c, change_done);
+    vx_post_store_firmly(d->o.post, d->o.store, change_op, c, change_done);
 }
 
 static void then_drop(struct vx_dispatch *d, struct task *t, int rc) {

@@ -72,6 +72,7 @@ static void on_signal(uv_signal_t *handle, int signum) {
     vx_log_notice("serve", "stopping signal=%d", signum);
     app->draining = true;
     vx_notify_stopping();
+    vx_post_give_up(app->post);
     vx_datasets_drain(app->datasets);
     vx_dispatch_drain(app->dispatch);
 }

@@ -77,6 +77,13 @@ static int list_set(struct look *l, const char *raw_dir, struct vx_examination *
                : rc;
 }
 
+static size_t append(struct vx_finding *list, size_t at, const struct vx_findings *more) {
+    for (size_t i = 0; i < more->n; i++) {
+        list[at++] = more->list[i];
+    }
+    return at;
+}
+
 /* All findings as one report; the first error is what people are told. */
 static int make_report(struct look *l, struct vx_examination *x, struct vx_err *err) {
     struct vx_findings *all = &l->set;
@@ -88,11 +95,9 @@ static int make_report(struct look *l, struct vx_examination *x, struct vx_err *
     if (!list) {
         return vx_fail(err, VX_E_NOMEM, NULL, "the report");
     }
-    memcpy(list, all->list, all->n * sizeof *list);
-    size_t at = all->n;
+    size_t at = append(list, 0, all);
     for (size_t i = 0; i < l->raw.n_cases; i++) {
-        memcpy(list + at, l->cases[i].list, l->cases[i].n * sizeof *list);
-        at += l->cases[i].n;
+        at = append(list, at, &l->cases[i]);
     }
     struct vx_findings merged = {n, list};
     x->valid = vx_findings_ok(&merged);
