@@ -40,8 +40,12 @@ int vx_db_job_transition(struct vx_db *db, int64_t id, const struct vx_job_chang
     }
     rc = vx_sql_run(
         db,
-        "UPDATE jobs SET state = ?2, phase = coalesce(?3, ''), reason_code = coalesce(?4, ''), "
-        "reason_message = coalesce(substr(?5, 1, 500), ''), result = coalesce(?6, result), "
+        "UPDATE jobs SET state = ?2, phase = coalesce(?3, ''), "
+        "reason_code = CASE WHEN coalesce(?4, '') = '' AND state = 'cancelling' AND "
+        "?2 = 'cancelled' THEN reason_code ELSE coalesce(?4, '') END, "
+        "reason_message = CASE WHEN coalesce(?4, '') = '' AND state = 'cancelling' AND "
+        "?2 = 'cancelled' THEN reason_message ELSE coalesce(substr(?5, 1, 500), '') END, result = "
+        "coalesce(?6, result), "
         "updated_ms = ?7, version = version + 1, "
         "started_ms = CASE WHEN ?2 = 'running' AND started_ms = 0 THEN ?7 ELSE started_ms END, "
         "finished_ms = CASE WHEN ?2 IN ('succeeded','failed','cancelled') THEN ?7 ELSE 0 END "

@@ -319,6 +319,11 @@ int vx_store_call(struct vx_store *s, vx_store_op op, void *arg, struct vx_err *
     return rc;
 }
 
+bool vx_store_passing(int rc) {
+    return rc == VX_E_FULL || rc == VX_E_IO || rc == VX_E_BUSY || rc == VX_E_NOMEM ||
+           rc == VX_E_LIMIT;
+}
+
 void vx_store_get_stats(struct vx_store *s, struct vx_store_stats *ret) {
     pthread_mutex_lock(&s->lock);
     *ret = s->stats;

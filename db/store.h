@@ -13,6 +13,7 @@
 #ifndef VX_DB_STORE_H
 #define VX_DB_STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -54,6 +55,10 @@ int vx_store_submit(struct vx_store *store, vx_store_op op, void *arg, vx_store_
 /* The same, waiting until it is durable; returns op's result. Worker threads only: never the loop
  * thread, never the store thread. */
 int vx_store_call(struct vx_store *store, vx_store_op op, void *arg, struct vx_err *err);
+
+/* Whether an operation that ended with rc may be accepted later, as it is: the disk was full or
+ * failed, the database locked, memory short, the queue full. */
+bool vx_store_passing(int rc);
 
 struct vx_store_stats {
     uint64_t operations, failed, commits; /* since open */
