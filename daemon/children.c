@@ -43,7 +43,6 @@ struct vx_children {
     uv_loop_t *loop; /* borrowed */
     uint64_t memory_limit;
     struct vx_child *list;
-    char exe[4096];
 };
 
 struct vx_children *vx_children_create(uv_loop_t *loop, uint64_t memory_limit_bytes) {
@@ -53,11 +52,6 @@ struct vx_children *vx_children_create(uv_loop_t *loop, uint64_t memory_limit_by
     }
     c->loop = loop;
     c->memory_limit = memory_limit_bytes;
-    ssize_t n = readlink("/proc/self/exe", c->exe, sizeof c->exe - 1);
-    if (n <= 0) {
-        free(c);
-        return NULL;
-    }
     return c;
 }
 
@@ -259,16 +253,20 @@ int vx_children_spawn(struct vx_children *c, const char *what, char *const args[
     if (!child) {
         return vx_fail(err, VX_E_NOMEM, NULL, "starting %s", what);
     }
-    argv[0] = c->exe;
+    static char name[] = "voxeld";
+    argv[0] = name;
     memcpy(argv + 1, args, n * sizeof *argv);
     uv_stdio_container_t stdio[3] = {
         {.flags = UV_IGNORE},
         {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&child->out},
         {.flags = UV_CREATE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&child->errors},
     };
-    uv_process_options_t options = {.file = c->exe,
+    /* Of the running binary, also where a newer one has taken its place on the disk; in a session
+     * of its own, so that a Ctrl-C reaches the daemon only and is not taken for a crash. */
+    uv_process_options_t options = {.file = "/proc/self/exe",
                                     .args = argv,
                                     .env = env,
+                                    .flags = UV_PROCESS_DETACHED,
                                     .exit_cb = on_exit_process,
                                     .stdio = stdio,
                                     .stdio_count = 3};

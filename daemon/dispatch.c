@@ -17,6 +17,7 @@
 #include "daemon/worker_thread.h"
 #include "db/dataset.h"
 #include "db/job.h"
+#include "db/store.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -180,29 +181,30 @@ static bool take_up(struct vx_dispatch *d, const struct vx_job *job) {
     struct vx_dataset set = {0};
     struct vx_err err = {0};
     int rc = vx_db_dataset_get(d->o.reader, job->dataset, &set, &err);
-    if (rc == VX_OK && set.state == VX_DATASET_REGISTERING) {
+    bool later = vx_store_passing(rc) || (rc == VX_OK && set.state == VX_DATASET_REGISTERING);
+    struct task *t = later ? NULL : calloc(1, sizeof *t);
+    if (!t) {
         vx_dataset_release(&set);
-        return false; /* taken up when its check has ended */
+        return false; /* taken up when its check has ended, or the trouble is over */
     }
     if (rc == VX_OK && set.state == VX_DATASET_INVALID) {
         rc = vx_fail(&err, VX_E_INVALID, "dataset_invalid", "data set %s is not usable: %s",
                      job->dataset, set.reason_message);
     }
-    struct task *t = rc == VX_OK ? calloc(1, sizeof *t) : NULL;
-    if (t) {
-        t->d = d;
-        t->s = (struct vx_sched_task){
-            .id = job->id, .priority = job->priority, .stage = VX_TASK_PLANNING};
+    t->d = d;
+    t->s =
+        (struct vx_sched_task){.id = job->id, .priority = job->priority, .stage = VX_TASK_PLANNING};
+    d->tasks[d->n_tasks++] = t;
+    if (rc == VX_OK) {
         t->spec = strdup(job->spec);
         t->raw_dir = strdup(set.path);
         t->plans = set.plans ? strdup(set.plans) : NULL;
-        d->tasks[d->n_tasks++] = t;
         dispatch_change(d, job->id, VX_JOB_PREPARING, "planning", NULL, NULL, start_planning);
-    } else if (rc != VX_OK) {
-        dispatch_change(d, job->id, VX_JOB_FAILED, NULL, &err, NULL, NULL);
+    } else {
+        dispatch_leave(d, t, VX_JOB_FAILED, &err, NULL);
     }
     vx_dataset_release(&set);
-    return t != NULL;
+    return t->s.stage == VX_TASK_PLANNING;
 }
 
 static void look_at_queue(struct vx_dispatch *d) {

@@ -17,6 +17,7 @@
 #include "plan/dataset.h"
 #include "plan/plans.h"
 #include "plan/splits.h"
+#include "prepare/case.h"
 #include "spec/spec.h"
 #include "volume/rawset.h"
 
@@ -296,6 +297,37 @@ static int write_files(struct work *w, struct vx_resolved *r, struct vx_err *err
     return rc == VX_OK ? write_brief(w, r->store_dir, r->brief_path, err) : rc;
 }
 
+static bool same_sources(const struct vx_cache_info *info, const struct vx_cache_source *now,
+                         size_t n) {
+    bool same = info->n_sources == n;
+    for (size_t i = 0; same && i < n; i++) {
+        const struct vx_cache_source *old = &info->sources[i];
+        same = strcmp(old->path, now[i].path) == 0 && old->size_bytes == now[i].size_bytes &&
+               old->mtime_ns == now[i].mtime_ns;
+    }
+    return same;
+}
+
+/* Complete, and made from the files that lie in the raw folder now. Anything that cannot be read
+ * counts as "no": the preparation then looks at it again and says what is wrong. */
+static bool store_is_current(const struct work *w, const char *store_dir) {
+    vx_auto_cache struct vx_cache *cache = NULL;
+    bool current = vx_cache_open(store_dir, &cache, NULL) == VX_OK &&
+                   vx_cache_n_cases(cache) == w->raw.n_cases;
+    for (size_t i = 0; current && i < w->raw.n_cases; i++) {
+        const struct vx_rawset_case *c = &w->raw.cases[i];
+        struct vx_case_input in = {c->name, w->in->raw_dir, (const char *const *)c->images,
+                                   w->raw.n_channels, c->label};
+        vx_auto_cache_case struct vx_cache_case *opened = NULL;
+        vx_auto_free struct vx_cache_source *sources = NULL;
+        size_t n = 0;
+        current = vx_cache_case_open(cache, c->name, &opened, NULL) == VX_OK &&
+                  vx_case_sources(&in, &sources, &n, NULL) == VX_OK &&
+                  same_sources(vx_cache_case_info(opened), sources, n);
+    }
+    return current;
+}
+
 static int find_store(struct work *w, struct vx_resolved *r, struct vx_err *err) {
     w->dataset_dir = vx_strf("%s/%s", w->in->config->preprocessed, w->dataset.name);
     if (!w->dataset_dir) {
@@ -315,8 +347,7 @@ static int find_store(struct work *w, struct vx_resolved *r, struct vx_err *err)
     if (!r->store_dir || !r->dataset_dir || !r->brief_path || !r->plans_path) {
         return vx_fail(err, VX_E_NOMEM, NULL, "planning");
     }
-    vx_auto_cache struct vx_cache *cache = NULL;
-    r->complete = vx_cache_open(r->store_dir, &cache, NULL) == VX_OK;
+    r->complete = store_is_current(w, r->store_dir);
     return VX_OK;
 }
 

@@ -204,8 +204,12 @@ static int announce(struct vx_app *app, struct vx_err *err) {
         }
     }
     app->ready = true;
-    printf("voxeld ready http://%s%s%s:%d/?token=%s\n", v6 ? "[" : "", app->config.host,
-           v6 ? "]" : "", port, app->home.token);
+    printf("voxeld ready http://%s%s%s:%d/", v6 ? "[" : "", app->config.host, v6 ? "]" : "", port);
+    if (vx_notify_journal()) {
+        printf(" (append ?token= and the content of %s/token)\n", app->config.state);
+    } else {
+        printf("?token=%s\n", app->home.token);
+    }
     fflush(stdout);
     vx_notify_ready("waiting for jobs");
     vx_log_notice("serve", "ready port=%d state=\"%s\" data=\"%s\"", port, app->config.state,

@@ -17,8 +17,13 @@
 #include "db/store.h"
 
 #include <math.h>
+#include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
+#include <unistd.h>
+
+#define AGAIN_MS 1000 /* between two tries of the store */
 
 struct vx_worker_thread {
     struct vx_worker_thread_options o;
@@ -30,6 +35,7 @@ struct vx_worker_thread {
     char *path;  /* of the brief; owned */
     bool quit;
     struct vx_session_mailbox mailbox;
+    atomic_bool stopping; /* the daemon wants to end */
     /* the running job; this thread only */
     struct vx_brief *brief;
     struct vx_recorder *recorder;
@@ -184,7 +190,7 @@ static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoin
     int rc = vx_store_call(w->o.store, crash_op, &c, &err);
     if (rc != VX_OK) {
         vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)c.job, err.text);
-        return false;
+        return vx_store_passing(rc); /* a crash that cannot be written down does not count */
     }
     return c.state == VX_JOB_RUNNING;
 }
@@ -249,6 +255,29 @@ static int final_op(struct vx_db *db, void *arg, struct vx_err *err) {
     return rc == VX_OK ? vx_db_job_transition(db, f->job, &f->change, err) : rc;
 }
 
+/* Nothing else would ever take the job out of `running`, so a store that refuses for a reason that
+ * may pass (a full disk) is asked until it accepts, or until the daemon wants to end: recovery at
+ * the next start takes care of the job then. */
+static int store_end(struct vx_worker_thread *w, const struct final *wanted,
+                     enum vx_job_state *ret_state, struct vx_err *err) {
+    for (bool said = false;; said = true) {
+        struct final f = *wanted;
+        int rc = vx_store_call(w->o.store, final_op, &f, err);
+        *ret_state = f.change.to;
+        if (!vx_store_passing(rc) || atomic_load(&w->stopping)) {
+            return rc;
+        }
+        if (!said) {
+            vx_log_err("worker", "store_refused job=%lld trying=again text=\"%s\"",
+                       (long long)f.job, err->text);
+        }
+        uint64_t count;
+        struct pollfd fd = {w->mailbox.eventfd, POLLIN, 0};
+        ssize_t n = poll(&fd, 1, AGAIN_MS) > 0 ? read(fd.fd, &count, sizeof count) : 0;
+        (void)n;
+    }
+}
+
 static int publish(struct vx_worker_thread *w, json_t *result, struct vx_err *err) {
     const struct vx_brief *b = w->brief;
     vx_recorder_draw(w->recorder, NULL);
@@ -292,12 +321,22 @@ static void conclude(struct vx_worker_thread *w, int64_t job, enum vx_session_en
         break;
     }
     struct vx_err store_err = {0};
-    if (vx_store_call(w->o.store, final_op, &f, &store_err) != VX_OK) {
+    enum vx_job_state state = f.change.to;
+    if (store_end(w, &f, &state, &store_err) != VX_OK) {
         vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)job, store_err.text);
     }
     vx_log_info("worker", "job_ended job=%lld state=%s reason=%s text=\"%s\"", (long long)job,
-                vx_job_state_word(f.change.to), f.change.reason_code ? f.change.reason_code : "",
+                vx_job_state_word(state), f.change.reason_code ? f.change.reason_code : "",
                 err->text);
+}
+
+/* Another job may have published there since this one was accepted: better said now than after days
+ * of training. */
+static int check_place(const struct vx_brief *b, struct vx_err *err) {
+    vx_auto_free char *path =
+        vx_publish_path(b->results_root, b->dataset, b->name, b->configuration, b->fold);
+    return path ? vx_publish_check(path, b->job_id, b->replace, err)
+                : vx_fail(err, VX_E_NOMEM, NULL, "starting job %lld", (long long)b->job_id);
 }
 
 static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
@@ -306,6 +345,9 @@ static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
     vx_auto_json json_t *result = NULL;
     vx_log_info("worker", "job_started job=%lld device=%s", (long long)job, w->device);
     int rc = vx_brief_read(path, &w->brief, &err);
+    if (rc == VX_OK) {
+        rc = check_place(w->brief, &err);
+    }
     if (rc == VX_OK) {
         rc = vx_recorder_open(w->brief->dir, &w->recorder, &err);
     }
@@ -393,6 +435,7 @@ int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const cha
     ssize_t n = read(w->mailbox.eventfd, &stale, sizeof stale); /* asked of the job before */
     (void)n;
     atomic_store(&w->mailbox.requests, 0);
+    atomic_store(&w->stopping, false);
     pthread_mutex_lock(&w->lock);
     w->job = job_id;
     w->path = path;
@@ -406,6 +449,7 @@ void vx_worker_thread_cancel(struct vx_worker_thread *w) {
 }
 
 void vx_worker_thread_stop(struct vx_worker_thread *w) {
+    atomic_store(&w->stopping, true);
     vx_session_ask(&w->mailbox, VX_SESSION_STOP);
 }
 

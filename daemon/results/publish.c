@@ -153,12 +153,20 @@ static bool same_job(const char *fold_dir, const json_t *mine) {
     return mark && vx_json_load_file(mark, 16 << 20, &job, NULL) == VX_OK && json_equal(job, mine);
 }
 
+static int taken(const char *fold_dir, struct vx_err *err) {
+    vx_fail(err, VX_E_EXISTS, "result_exists",
+            "%s exists already; give the job another results.name or \"replace\": true", fold_dir);
+    return vx_err_at(err, "%s", fold_dir);
+}
+
+int vx_publish_check(const char *fold_dir, int64_t job_id, bool replace, struct vx_err *err) {
+    bool free_to_use = replace || !vx_path_exists(fold_dir) || owner_of(fold_dir) == job_id;
+    return free_to_use ? VX_OK : taken(fold_dir, err);
+}
+
 static int make_room(const struct vx_publish *p, const char *fold_dir, struct vx_err *err) {
     if (!p->replace) {
-        vx_fail(err, VX_E_EXISTS, "result_exists",
-                "%s exists already; give the job another results.name or \"replace\": true",
-                fold_dir);
-        return vx_err_at(err, "%s", fold_dir);
+        return taken(fold_dir, err);
     }
     int64_t owner = owner_of(fold_dir);
     vx_auto_free char *kept = vx_strf("%s.%lld", fold_dir, (long long)(owner ? owner : p->job_id));

@@ -33,5 +33,8 @@ char *vx_publish_path(const char *results_root, const char *dataset, const char 
  * lies there and replace is not set; with replace it is kept as fold_F.ID of the job that made it
  * (or of this one). */
 int vx_publish(const struct vx_publish *p, char **ret_path, struct vx_err *err);
+/* Whether job job_id could publish at fold_dir as things stand: VX_OK, also where it lies there
+ * already, or VX_E_EXISTS "result_exists". */
+int vx_publish_check(const char *fold_dir, int64_t job_id, bool replace, struct vx_err *err);
 
 #endif

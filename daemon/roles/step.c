@@ -1,7 +1,7 @@
 /* voxeld step --brief FILE: the training process of a session (internal). It holds the device.
  *
  * Lines on stdout: "network", "loaded" {q, batches, epoch, resumed}, "phase", "epoch", "checkpoint"
- * {path, batches}, "case", "result", "stopped". SIGTERM: checkpoint and exit 0. Exit 1 with an
+ * and "best" {path, batches}, "case", "result", "stopped". SIGTERM: checkpoint and exit 0. Exit 1 with an
  * error line where another try could not help. Two step processes of one job never run at the same
  * time: a lock in the job's folder is held throughout, so a new one waits until the old one (of a
  * daemon that was killed) has written its last checkpoint. */
@@ -162,10 +162,13 @@ static void on_epoch(void *arg, const struct vx_train_epoch *e, bool is_best) {
         json_real(e->start_time), "end_time", json_real(e->end_time)));
 }
 
+/* A "checkpoint" is one that a resume goes on from; the best one is for people. */
 static void on_checkpoint(void *arg, const char *path, uint64_t batches) {
     (void)arg;
-    vx_say(json_pack("{s:s, s:s, s:I}", "event", "checkpoint", "path", path, "batches",
-                     (json_int_t)batches));
+    const char *name = strrchr(path, '/');
+    bool best = name && strcmp(name + 1, VX_CHECKPOINT_BEST) == 0;
+    vx_say(json_pack("{s:s, s:s, s:I}", "event", best ? "best" : "checkpoint", "path", path,
+                     "batches", (json_int_t)batches));
 }
 
 /* --- the run --- */

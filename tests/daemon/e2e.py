@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -247,6 +248,55 @@ def broken_data(d):
     assert d.ask("/v1/datasets", {"name": name, "path": "../../etc"})[0] in (403, 422)
 
 
+def changed_source(d):
+    """A raw file that was replaced makes its case anew."""
+    assert d.wait(d.submit({"type": "prepare", "dataset": SET}))["state"] == "succeeded"
+    builds = (d.work / "voxeld.log").read_text().count("build_started")
+    os.utime(cases_of(d, SET)[0])
+    job = d.wait(d.submit({"type": "prepare", "dataset": SET}))
+    assert job["state"] == "succeeded", job
+    assert (d.work / "voxeld.log").read_text().count("build_started") == builds + 1
+
+
+def killed_preparation(d):
+    """The job goes back to the queue by itself and takes up what was prepared."""
+    name = "Dataset997_Larger"
+    phantom(d.work, name, cases=80)
+    number = d.submit({"type": "prepare", "dataset": name}) if d.register(name) else None
+    while not (pids := children(d.process.pid, "prepare")):
+        assert d.job(number)["state"] not in ENDED
+    os.kill(pids[0], signal.SIGKILL)
+    job = d.wait(number)
+    assert job["state"] == "succeeded" and job["crashes"] == 1, job
+
+
+def job_waits_for_its_data_set(d):
+    name = "Dataset996_Young"
+    phantom(d.work, name)
+    assert d.ask("/v1/datasets", {"name": name})[0] == 202
+    number = d.submit(spec("young", epochs=1, iterations=3, dataset=name))
+    assert d.wait(number)["state"] == "succeeded"
+
+
+def told_to_systemd(d):
+    """READY, STATUS, WATCHDOG and STOPPING arrive at the notification socket."""
+    path = d.work / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as box:
+        box.bind(str(path))
+        box.settimeout(20)
+        process = subprocess.Popen(
+            [BINARY, "serve", "--state", d.work / "other", "--data", d.work / "data", "--listen", "127.0.0.1:0"],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=dict(os.environ, NOTIFY_SOCKET=str(path), WATCHDOG_USEC="400000"))
+        assert "READY=1" in box.recv(4096).decode()
+        while "WATCHDOG=1" not in box.recv(4096).decode():
+            pass
+        process.terminate()
+        while "STOPPING=1" not in box.recv(4096).decode():
+            pass
+        assert process.wait(timeout=20) == 0
+
+
 def damaged_store(d):
     """A chunk that went bad: the job names the file, the daemon stays up."""
     shards = sorted((d.work / "state/preprocessed" / SET / "voxeld").glob("*/cases/*/image/c/**/*"))
@@ -294,7 +344,8 @@ def without_the_daemon(d):
 
 
 CHECKS = (to_a_result, refusals, impossible_plan, without_the_daemon, replaced_result, prepared_once_for_many, cancelled,
-          crashed_repeatedly, drained_and_resumed, broken_data, damaged_store, full_disk)
+          crashed_repeatedly, drained_and_resumed, broken_data, changed_source, killed_preparation,
+          job_waits_for_its_data_set, told_to_systemd, damaged_store, full_disk)
 
 
 def main():
