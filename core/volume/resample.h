@@ -31,8 +31,10 @@ void vx_resample_shape(const int64_t shape[3], const double spacing[3], const do
 int vx_resample_image(const float *src, int channels, const int64_t src_shape[3], int axis,
                       const int64_t dst_shape[3], float *dst, struct vx_err *err);
 
-/* Order 1 per label, -1 included: a label is taken where its resized mask reaches 0.5, the largest
- * label wins, 0 where none does. On the separate axis labels are taken from the nearest slice. */
+/* Order 1 per label, -1 included: the label whose resized mask is largest; where masks are equal
+ * the nearest voxel's label if it is one of theirs, else the smallest (batchgenerators 0.25.5;
+ * until 0.25.3 the largest label that reached 0.5, else 0). On the separate axis labels are taken
+ * from the nearest slice. */
 int vx_resample_labels(const int16_t *src, const int64_t src_shape[3], int axis,
                        const int64_t dst_shape[3], int16_t *dst, struct vx_err *err);
 

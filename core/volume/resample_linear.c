@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A label whose resized mask is exactly 0.5 counts; sums of rounded weights may miss it by this. */
-#define HALF  (0.5 - 1e-9)
 #define MIXED INT_MIN
 
 static void axes_release(struct linear_axis ax[3]) {
@@ -138,27 +136,48 @@ int vx_resample_linear(const float *src, int channels, const int64_t src_shape[3
     return rc;
 }
 
-/* The label of one output voxel from its eight neighbours. */
-static int16_t label_of_corners(const int16_t v[8], const double w[8]) {
-    bool found = false;
-    int16_t best = 0;
+/* The label of one output voxel from its eight neighbours: the one with the largest sum of weights;
+ * of several equal ones that of the nearest voxel, else the smallest. Sums are SciPy's to the last
+ * bit, since it is exact equality that decides. */
+static int16_t label_of_corners(const int16_t v[8], const double w[8], int16_t nearest) {
+    int16_t label[8];
+    double score[8];
+    int n = 0, best = 0;
     for (int i = 0; i < 8; i++) {
-        double p = 0;
-        for (int k = 0; k < 8; k++) {
-            p += v[k] == v[i] ? w[k] : 0;
+        int k = 0;
+        while (k < n && label[k] != v[i]) {
+            k++;
         }
-        if (p >= HALF && (!found || v[i] > best)) {
-            best = v[i];
-            found = true;
+        if (k == n) {
+            label[n] = v[i];
+            score[n++] = 0;
+        }
+        score[k] += w[i];
+    }
+    for (int k = 1; k < n; k++) {
+        bool equal = score[k] == score[best];
+        if (score[k] > score[best] || (equal && label[k] < label[best])) {
+            best = k;
         }
     }
-    return best;
+    for (int k = 0; k < n; k++) {
+        if (label[k] == nearest && score[k] == score[best]) {
+            return nearest;
+        }
+    }
+    return label[best];
 }
 
-/* One output row. row: the four source rows (z lo/hi, y lo/hi); same: scratch of one int per source
- * x. */
-static void label_row(const int16_t *const row[4], const double wzy[4], const struct linear_axis *x,
-                      int *same, int16_t *out) {
+/* 1 where the upper of both neighbours is the nearest voxel (SciPy's rounding of the coordinate).
+ */
+static int upper_is_nearest(const struct linear_axis *a, int64_t o) {
+    return (double)a->lo[o] + a->w[o] + 0.5 >= (double)a->lo[o] + 1;
+}
+
+/* One output row. row: the four source rows (z lo/hi, y lo/hi), the nearest of them; same: scratch
+ * of one int per source x. */
+static void label_row(const int16_t *const row[4], const double wzy[4], int nearest,
+                      const struct linear_axis *x, int *same, int16_t *out) {
     for (int64_t i = 0; i < x->n_in; i++) {
         bool equal = row[0][i] == row[1][i] && row[0][i] == row[2][i] && row[0][i] == row[3][i];
         same[i] = equal ? row[0][i] : MIXED;
@@ -177,7 +196,7 @@ static void label_row(const int16_t *const row[4], const double wzy[4], const st
             w[2 * k] = wzy[k] * (1 - x->w[o]);
             w[2 * k + 1] = wzy[k] * x->w[o];
         }
-        out[o] = label_of_corners(v, w);
+        out[o] = label_of_corners(v, w, v[2 * nearest + upper_is_nearest(x, o)]);
     }
 }
 
@@ -206,7 +225,8 @@ int vx_resample_labels(const int16_t *src, const int64_t src_shape[3], int axis,
             double wy = ax[1].w[y];
             const int16_t *const row[4] = {below + lo, below + hi, above + lo, above + hi};
             const double wzy[4] = {(1 - wz) * (1 - wy), (1 - wz) * wy, wz * (1 - wy), wz * wy};
-            label_row(row, wzy, &ax[2], same, dst);
+            int nearest = 2 * upper_is_nearest(&ax[0], z) + upper_is_nearest(&ax[1], y);
+            label_row(row, wzy, nearest, &ax[2], same, dst);
             dst += dst_shape[2];
         }
     }

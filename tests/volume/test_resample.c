@@ -55,6 +55,20 @@ Test(volume_resample, labels_equal_scikit_image) {
     cr_assert_arr_eq(dst, golden_labels_axis0, sizeof dst);
 }
 
+/* Every sample lies between voxels, so that most are decided among labels with equal masks; where
+ * no mask reaches a half, no label that is not there may appear. */
+Test(volume_resample, equal_labels_go_to_the_nearest_voxel) {
+    static const int64_t in[3] = {8, 6, 10}, out[3] = {4, 3, 5};
+    int16_t src[480], dst[60];
+    for (int i = 0; i < 480; i++) {
+        src[i] = (int16_t)((i * 7 + i / 3 * 5 + i / 11) % 5 - 1);
+    }
+    cr_assert_eq(vx_resample_labels(src, in, VX_RESAMPLE_JOINT, out, dst, NULL), VX_OK);
+    cr_assert_arr_eq(dst, golden_labels_halved, sizeof dst);
+    cr_assert_eq(vx_resample_labels(src, in, 0, out, dst, NULL), VX_OK);
+    cr_assert_arr_eq(dst, golden_labels_halved_axis0, sizeof dst);
+}
+
 /* ---- the slow version ---- */
 
 struct grid {
