@@ -15,8 +15,8 @@
 #include <signal.h>
 #include <string.h>
 
-#define MAX_LINE      (1 << 20)
-#define EVIDENCE      2048 /* bytes of stderr kept */
+#define MAX_LINE      (64 << 20) /* the fingerprint of a large data set is one line */
+#define EVIDENCE      2048       /* bytes of stderr kept */
 #define KILL_AFTER_MS 10000
 
 struct vx_child {

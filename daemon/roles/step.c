@@ -1,10 +1,10 @@
 /* voxeld step --brief FILE: the training process of a session (internal). It holds the device.
  *
  * Lines on stdout: "network", "loaded" {q, batches, epoch, resumed}, "phase", "epoch", "checkpoint"
- * and "best" {path, batches}, "case", "result", "stopped". SIGTERM: checkpoint and exit 0. Exit 1 with an
- * error line where another try could not help. Two step processes of one job never run at the same
- * time: a lock in the job's folder is held throughout, so a new one waits until the old one (of a
- * daemon that was killed) has written its last checkpoint. */
+ * and "best" {path, batches}, "case", "result", "stopped". SIGTERM: checkpoint and exit 0. Exit 1
+ * with an error line where another try could not help. Two step processes of one job never run at
+ * the same time: a lock in the job's folder is held throughout, so a new one waits until the old
+ * one (of a daemon that was killed) has written its last checkpoint. */
 #include "daemon/roles/step.h"
 
 #include "base/clock.h"
