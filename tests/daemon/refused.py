@@ -1,0 +1,183 @@
+#!/usr/bin/env python3
+"""What the daemon does while its database refuses to write, and what it leaves in a terminal and a journal.
+Needs $VX_BUILD_DIR and Python's standard library. Each check prints a line; the first failure ends the run."""
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import e2e
+
+LOCKED_S = 6.5  # longer than the writer waits for a lock (5 s): to it this is what a full disk is
+
+
+class Daemon(e2e.Daemon):
+    before = []
+
+    def arguments(self):
+        return self.before + super().arguments()
+
+
+class Locked:
+    """The database with a writer in it that is not the daemon."""
+
+    def __init__(self, d):
+        self.db = sqlite3.connect(d.work / "state/voxeld.db", isolation_level=None)
+
+    def __enter__(self):
+        self.db.execute("BEGIN IMMEDIATE")
+        self.since = time.monotonic()
+
+    def __exit__(self, *_):
+        self.db.execute("ROLLBACK")
+        self.db.close()
+
+
+def started(d, name, **more):
+    number = d.submit(e2e.spec(name, **more))
+    deadline = time.monotonic() + 60
+    while not e2e.children(d.process.pid, "step"):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return number
+
+
+def end_of_a_job(d):
+    """The last change of a job is refused: it must not stay in running with no process."""
+    number = started(d, "locked_end", epochs=1, iterations=5)
+    with Locked(d):
+        while e2e.children(d.process.pid, "step"):
+            time.sleep(0.05)
+        time.sleep(LOCKED_S)
+        assert d.job(number)["state"] == "running"
+    assert d.wait(number, limit=15)["state"] == "succeeded"
+
+
+def start_of_a_job(d):
+    """The changes before a job runs are refused: it must not be forgotten on the way."""
+    number = d.submit(e2e.spec("locked_start", epochs=1, iterations=5))
+    with Locked(d):
+        time.sleep(LOCKED_S)
+    assert d.wait(number, limit=60)["state"] == "succeeded"
+
+
+def cancelled_while_it_ran(d):
+    number = started(d, "cancelled", epochs=1000)
+    assert d.ask(f"/v1/jobs/{number}/cancel", method="POST")[0] == 202
+    job = d.wait(number, limit=30)
+    assert job["state"] == "cancelled" and job["reason"]["code"] == "cancelled_by_user", job
+
+
+def check_of_a_set(d):
+    """The outcome of a check is refused: the set must not stay in registering."""
+    e2e.phantom(d.work, "Dataset998_Locked", 6)
+    status, _ = d.ask("/v1/datasets", {"name": "Dataset998_Locked"})
+    assert status == 202
+    with Locked(d):
+        time.sleep(LOCKED_S + 3)
+    deadline = time.monotonic() + 20
+    while d.ask("/v1/datasets/Dataset998_Locked")[1]["state"] != "ready":
+        assert time.monotonic() < deadline, d.ask("/v1/datasets/Dataset998_Locked")
+        time.sleep(0.1)
+
+
+def a_place_taken_meanwhile(d):
+    """Two jobs for one place: the second is told when it starts, not after it has trained."""
+    first = d.submit(e2e.spec("twice", epochs=1, iterations=5))
+    second = d.submit(e2e.spec("twice", epochs=1000))
+    assert d.wait(first)["state"] == "succeeded"
+    job = d.wait(second, limit=30)
+    assert (job["state"], job["reason"]["code"]) == ("failed", "result_exists"), job
+    assert d.ask(f"/v1/jobs/{second}/epochs")[1]["epochs"] == []
+
+
+def published_before_a_kill(d):
+    """Killed between the rename of the result and the commit: the job ends well, its result stays."""
+    number = started(d, "published", epochs=1, iterations=5)
+    fold = d.work / "state/results" / e2e.SET / "published__nnUNetPlans__3d_fullres/fold_0"
+    with Locked(d):
+        while not fold.exists():
+            time.sleep(0.02)
+        inode = fold.stat().st_ino
+        d.process.kill()
+        d.process.wait()
+    d.start()
+    assert d.wait(number)["state"] == "succeeded"
+    assert fold.stat().st_ino == inode and not list(fold.parent.glob("fold_0.*"))
+
+
+def interrupted_in_a_terminal(d):
+    """Ctrl-C reaches the whole process group: what it prepares is not counted as crashed."""
+    target = d.work / "state/preprocessed" / e2e.SET
+    d.process.terminate()
+    assert d.process.wait(timeout=60) == 0
+    shutil.rmtree(target)
+    d.before = ["setsid"]  # a session, and so a process group, of its own
+    d.start()
+    number = d.submit({"type": "prepare", "dataset": e2e.SET})
+    while not e2e.children(d.process.pid, "prepare"):
+        time.sleep(0.005)
+    os.killpg(d.process.pid, signal.SIGINT)
+    assert d.process.wait(timeout=60) == 0
+    d.start()
+    job = d.wait(number)
+    crashes = [e for e in d.ask(f"/v1/jobs/{number}/events?follow=false")[1]["events"] if e["type"] == "crash"]
+    assert job["state"] == "succeeded" and not crashes, (job, crashes)
+
+
+def token_and_journal(d):
+    """The journal is read by others than the daemon's user: no token in it."""
+    read, write = os.pipe()
+    st = os.fstat(write)
+    env = dict(os.environ, JOURNAL_STREAM=f"{st.st_dev}:{st.st_ino}")
+    with tempfile.TemporaryDirectory() as state:
+        process = subprocess.Popen([e2e.BINARY, "serve", "--state", state, "--data", d.work / "data", "--listen",
+                                    "127.0.0.1:0"], stdout=write, stderr=subprocess.DEVNULL, env=env)
+        os.close(write)
+        with os.fdopen(read) as out:
+            line = out.readline()
+            process.terminate()
+            assert process.wait(timeout=30) == 0
+        token = (Path(state) / "token").read_text().strip()
+        assert line.startswith("voxeld ready http://127.0.0.1:") and token not in line, line
+
+
+CHECKS = (end_of_a_job, start_of_a_job, cancelled_while_it_ran, check_of_a_set, a_place_taken_meanwhile,
+          published_before_a_kill, interrupted_in_a_terminal, token_and_journal)
+
+
+def main():
+    work = Path(tempfile.mkdtemp(prefix="voxeld-refused-"))
+    e2e.phantom(work)
+    daemon = Daemon(work)
+    done = False
+    try:
+        daemon.start()
+        daemon.register(e2e.SET)
+        for check in CHECKS:
+            if len(sys.argv) > 1 and check.__name__ not in sys.argv[1:]:
+                continue
+            began = time.monotonic()
+            check(daemon)
+            print(f"{check.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+            assert daemon.process.poll() is None, "the daemon has ended"
+        daemon.process.terminate()
+        assert daemon.process.wait(timeout=60) == 0
+        done = True
+    finally:
+        if daemon.process and daemon.process.poll() is None:
+            daemon.process.kill()
+        if done:
+            shutil.rmtree(work)
+        else:
+            print((work / "voxeld.log").read_text()[-4000:], file=sys.stderr)
+            print(f"left for inspection: {work}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
