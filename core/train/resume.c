@@ -84,7 +84,9 @@ int vx_train_snapshot(struct vx_train *t, int which, struct vx_err *err) {
     }
     rc = rc != VX_OK ? rc : fill_words(t, c, err);
     rc = rc != VX_OK ? rc : vx_writer_start(t->writer, t->path[which], err);
-    t->snapshot_ns = vx_now_ns();
+    if (which == VX_PATH_LATEST) {
+        t->snapshot_ns = vx_now_ns(); /* the best one does not put off what a resume needs */
+    }
     vx_train_charge(t, VX_PHASE_CHECKPOINT, start);
     return rc;
 }

@@ -244,6 +244,32 @@ static void on_checkpoint(void *arg, const char *path, uint64_t batches) {
     s->checkpoints++;
 }
 
+static void on_checkpoint_first_latest(void *arg, const char *path, uint64_t batches) {
+    uint64_t *first = arg;
+    if (batches > 0 && *first == 0 && strstr(path, VX_CHECKPOINT_LATEST)) {
+        *first = batches;
+    }
+}
+
+/* Epochs shorter than checkpoint_seconds, the first of which is always the best so far: its
+ * checkpoint must not put off the one that a resume needs. */
+Test(train_engine, the_best_checkpoint_does_not_put_off_the_latest) {
+    char *dir = toy_dir();
+    struct toy_job job;
+    toy_job_init(&job, dir);
+    uint64_t first = 0;
+    job.source.sleep_ns = 10000000;
+    const double per_batch = TOY_BATCH * 0.01;
+    job.config.checkpoint_seconds = (TOY_TRAIN + TOY_VAL + 2) * per_batch;
+    job.config.callbacks = (struct vx_train_callbacks){&first, NULL, on_checkpoint_first_latest};
+    struct vx_train_outcome out = {0};
+    cr_assert(eq(int, toy_job_live(&job, &out, NULL), VX_OK));
+    cr_assert(gt(u64, first, 0));
+    cr_assert(lt(u64, first, 2 * TOY_TRAIN)); /* in the second epoch at the latest */
+    vx_remove_tree(dir, NULL);
+    free(dir);
+}
+
 Test(train_engine, callbacks_and_timeline) {
     char *dir = toy_dir();
     struct toy_job job;
