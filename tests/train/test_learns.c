@@ -171,7 +171,7 @@ static void expect_same(const char *dir_a, const struct vx_history *a, const cha
     vx_ckpt_release(&y);
 }
 
-Test(train_learns, reference_backend, .timeout = 120) {
+Test(train_learns, reference_backend) {
     struct vx_device *device = open_device("ref");
     struct vx_oplist *net = tiny_net();
     char dir[] = "/tmp/vx-learns-XXXXXX";
@@ -185,7 +185,7 @@ Test(train_learns, reference_backend, .timeout = 120) {
     vx_remove_tree(dir, NULL);
 }
 
-Test(train_learns, resumed_after_every_batch, .timeout = 120) {
+Test(train_learns, resumed_after_every_batch) {
     struct vx_device *device = open_device("cpu");
     struct vx_oplist *net = tiny_net();
     char straight[] = "/tmp/vx-learns-XXXXXX", broken[] = "/tmp/vx-learns-XXXXXX";

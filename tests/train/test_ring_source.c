@@ -81,7 +81,7 @@ static void final_weights(const char *dir, float out[6]) {
     free(path);
 }
 
-Test(train_ring_source, same_as_in_order, .timeout = 60) {
+Test(train_ring_source, same_as_in_order) {
     char *plain = toy_dir(), *ringed = toy_dir();
     struct toy_job job;
     struct vx_train_outcome out = {0};
@@ -112,7 +112,7 @@ Test(train_ring_source, same_as_in_order, .timeout = 60) {
 }
 
 /* A gate that the supervisor has stopped ends the run like a stop request. */
-Test(train_ring_source, stopped_gate, .timeout = 60) {
+Test(train_ring_source, stopped_gate) {
     char *dir = toy_dir();
     struct toy_job job;
     toy_job_init(&job, dir);
