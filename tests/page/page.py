@@ -8,6 +8,7 @@ Speaks the WebDriver protocol to chromedriver with Python's standard library onl
 import base64
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -41,8 +42,9 @@ def free_port():
 class Browser:
     def __init__(self, chromedriver, chromium, work):
         self.port = free_port()
+        # A group of its own, so that no browser outlives the test, however it ends.
         self.process = subprocess.Popen([chromedriver, f"--port={self.port}"], stdout=subprocess.DEVNULL,
-                                        stderr=subprocess.DEVNULL)
+                                        stderr=subprocess.DEVNULL, start_new_session=True)
         base = f"http://127.0.0.1:{self.port}"
 
         def up():
@@ -74,7 +76,7 @@ class Browser:
         return [e["message"] for e in entries if e["level"] == "SEVERE"]
 
     def stop(self):
-        self.process.kill()
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
