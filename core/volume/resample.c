@@ -119,6 +119,10 @@ static int cubic_joint(const struct cubic *c, const float *src, float *dst, stru
         }
         return VX_OK;
     }
+    if (c->ax[1].same && c->ax[2].same) {
+        spline_columns(z, src, plane_in, dst, plane_in, plane_in, lo, hi, c->scratch);
+        return VX_OK;
+    }
     bool z_first = z->n_out * plane_in < z->n_in * plane_out;
     size_t between = (size_t)(z_first ? z->n_out * plane_in : z->n_in * plane_out);
     vx_auto_free float *mid = malloc(between * sizeof(float));

@@ -166,6 +166,26 @@ Test(volume_resample, equals_slow_version) {
     check_against_slow((const int64_t[3]){1, 1, 1}, (const int64_t[3]){2, 2, 2});
 }
 
+/* Every order of passes: each axis shrinks, stays or grows. Splines overshoot at steps. */
+Test(volume_resample, results_stay_in_the_range_of_the_source) {
+    static const int64_t in[3] = {8, 9, 10};
+    float src[720], dst[11 * 12 * 13];
+    for (int i = 0; i < 720; i++) {
+        src[i] = (float)((i / 90 / 2 + i / 10 % 9 / 2 + i % 10 / 2) % 2);
+    }
+    for (int k = 0; k < 27; k++) {
+        const int64_t out[3] = {in[0] + k / 9 * 3 - 3, in[1] + k / 3 % 3 * 3 - 3,
+                                in[2] + k % 3 * 3 - 3};
+        for (int axis = -1; axis < 3; axis++) {
+            cr_assert_eq(vx_resample_image(src, 1, in, axis, out, dst, NULL), VX_OK);
+            for (int64_t i = 0; i < out[0] * out[1] * out[2]; i++) {
+                cr_assert(dst[i] >= 0 && dst[i] <= 1, "to %d x %d x %d, axis %d: %g", (int)out[0],
+                          (int)out[1], (int)out[2], axis, (double)dst[i]);
+            }
+        }
+    }
+}
+
 Test(volume_resample, same_shape_is_untouched) {
     float src[60], dst[60];
     golden_source(src, 60);
