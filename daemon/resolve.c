@@ -57,11 +57,24 @@ static int read_spec(struct work *w, struct vx_err *err) {
     return rc;
 }
 
+/* The loss has no mask yet: a network would fail at the first ignored voxel, after everything was
+ * prepared. */
+static int check_trainable(const struct work *w, struct vx_err *err) {
+    if (w->spec.type != VX_JOB_TRAIN || w->dataset.ignore_label < 0) {
+        return VX_OK;
+    }
+    vx_fail(err, VX_E_UNSUPPORTED, "ignore_label_unsupported",
+            "data set %s has an ignore label (%d); training with one is not supported yet",
+            w->dataset.name, w->dataset.ignore_label);
+    return vx_err_at(err, "/dataset");
+}
+
 static int read_plans(struct work *w, struct vx_err *err) {
     vx_auto_json json_t *json = NULL;
     vx_auto_free char *path = vx_strf("%s/dataset.json", w->in->raw_dir);
     int rc = path ? vx_dataset_load(w->in->raw_dir, &w->dataset, err)
                   : vx_fail(err, VX_E_NOMEM, NULL, "planning");
+    rc = rc == VX_OK ? check_trainable(w, err) : rc;
     if (rc == VX_OK) {
         rc = vx_json_load_file(path, 64u << 20, &w->dataset_json, err);
     }
