@@ -10,9 +10,9 @@ size_t vx_aug_scratch_bytes(const struct vx_aug_policy *p) {
     size_t plane = (size_t)p->patch[1] * (size_t)p->patch[2];
     size_t volume = plane * (size_t)p->patch[0];
     size_t edges = (size_t)p->patch[0] + (size_t)p->patch[1] + (size_t)p->patch[2];
-    /* two volumes and a plane, then index rows: low resolution 3 per axis, spatial 5 of a padded
+    /* two volumes and a plane, then index rows: low resolution 3 per axis, spatial 4 of a padded
      * row, blur one row */
-    size_t values = 2 * volume + plane + 5 * edges + 5 * 16 + 2 * VX_BLUR_RADIUS_MAX;
+    size_t values = 2 * volume + plane + 4 * edges + 4 * 16 + 2 * VX_BLUR_RADIUS_MAX;
     return (values * sizeof(float) + 63) / 64 * 64;
 }
 

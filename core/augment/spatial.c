@@ -12,7 +12,6 @@
 struct row {
     int32_t *at;             /* index of the lower corner */
     float *f[3];             /* fractions along z, y, x */
-    int32_t *inside;         /* within the hull of the voxel centres */
     int32_t n;               /* W */
     int32_t dim[3], size[3]; /* of the source arrays with and without margins */
     int32_t axes;            /* 3, or 2: z is not interpolated */
@@ -31,12 +30,10 @@ static void place_row3(struct row *r, const float start[3], const float step[3])
     const float dz = step[0], dy = step[1], dx = step[2];
     const int32_t n = r->n, nz = r->size[0], ny = r->size[1], nx = r->size[2];
     const int32_t sy = r->dim[2], sz = r->dim[1] * r->dim[2];
-    int32_t *restrict at = r->at, *restrict inside = r->inside;
+    int32_t *restrict at = r->at;
     float *restrict fz = r->f[0], *restrict fy = r->f[1], *restrict fx = r->f[2];
     for (int32_t w = 0; w < n; w++) {
         float z = z0 + dz * (float)w, y = y0 + dy * (float)w, x = x0 + dx * (float)w;
-        inside[w] = (z >= 1.0f) & (z <= (float)nz) & (y >= 1.0f) & (y <= (float)ny) & (x >= 1.0f) &
-                    (x <= (float)nx);
         z = clampf(z, 0.0f, (float)(nz + 1));
         y = clampf(y, 0.0f, (float)(ny + 1));
         x = clampf(x, 0.0f, (float)(nx + 1));
@@ -56,11 +53,10 @@ static void place_row2(struct row *r, const float start[3], const float step[3])
     const float y0 = start[1], x0 = start[2], dy = step[1], dx = step[2];
     const int32_t n = r->n, ny = r->size[1], nx = r->size[2], sy = r->dim[2];
     const int32_t base = r->z * r->dim[1] * r->dim[2];
-    int32_t *restrict at = r->at, *restrict inside = r->inside;
+    int32_t *restrict at = r->at;
     float *restrict fy = r->f[1], *restrict fx = r->f[2];
     for (int32_t w = 0; w < n; w++) {
         float y = y0 + dy * (float)w, x = x0 + dx * (float)w;
-        inside[w] = (y >= 1.0f) & (y <= (float)ny) & (x >= 1.0f) & (x <= (float)nx);
         y = clampf(y, 0.0f, (float)(ny + 1));
         x = clampf(x, 0.0f, (float)(nx + 1));
         int32_t iy = (int32_t)y, ix = (int32_t)x;
@@ -115,7 +111,7 @@ struct ballots {
     float f[3][BALLOTS];       /* fractions; z is 0 where the row has two axes */
     float weight[8][BALLOTS];  /* filled by count_votes */
     int32_t best[BALLOTS];     /* the winner where there are two labels */
-    int32_t several[BALLOTS];  /* more than two */
+    int32_t several[BALLOTS];  /* more than two, or a tie */
 };
 
 VX_CLONES
@@ -139,8 +135,9 @@ static void count_votes(struct ballots *restrict b) {
             hi_sum += v == hi ? w[c] : 0.0f;
             b->weight[c][l] = w[c];
         }
-        b->best[l] = vx_vote(hi_sum) > vx_vote(lo_sum) ? hi : lo;
-        b->several[l] = others;
+        float lo_vote = vx_vote(lo_sum), hi_vote = vx_vote(hi_sum);
+        b->best[l] = hi_vote > lo_vote ? hi : lo;
+        b->several[l] = others | (hi_vote == lo_vote);
     }
 }
 
@@ -155,7 +152,9 @@ static void decide(struct ballots *b, int16_t *out) {
                 label[c] = (int16_t)b->label[c][l];
                 weight[c] = b->weight[c][l];
             }
-            winner = vx_label_vote(label, weight, 8);
+            int nearest = (b->f[0][l] > 0.5f ? 4 : 0) + (b->f[1][l] > 0.5f ? 2 : 0) +
+                          (b->f[2][l] > 0.5f ? 1 : 0);
+            winner = vx_label_vote(label, weight, 8, nearest);
         }
         out[b->place[l]] = winner;
     }
@@ -175,7 +174,8 @@ static void add_ballot(struct ballots *b, const struct row *r, const int16_t *sr
     b->f[2][l] = r->f[2][w];
 }
 
-/* One row of labels at label[row ...]; voxels between labels are left to the ballots. */
+/* One row of labels at label[row ...]; voxels between labels are left to the ballots, those at the
+ * border of the initial patch too: the margin's -1 votes like a label. */
 static void label_row(const struct row *r, const int16_t *src, int16_t *label, size_t row,
                       struct ballots *b) {
     /* with two axes the upper corners are the lower ones again, with weight 0 */
@@ -187,8 +187,8 @@ static void label_row(const struct row *r, const int16_t *src, int16_t *label, s
         /* nearly every voxel has the same label at all corners */
         uint32_t other = (label_pair(at) ^ same) | (label_pair(at + sy) ^ same) |
                          (label_pair(at + sz) ^ same) | (label_pair(at + sz + sy) ^ same);
-        label[row + (size_t)w] = r->inside[w] ? *at : -1;
-        if (other && r->inside[w]) {
+        label[row + (size_t)w] = *at;
+        if (other) {
             add_ballot(b, r, src, w, sy, sz, row + (size_t)w);
             if (b->n == BALLOTS) {
                 decide(b, label);
@@ -202,9 +202,8 @@ static struct row row_init(const struct vx_aug_policy *p, const struct vx_aug_bo
     struct row r = {.n = p->patch[2], .axes = box->margin[0] ? 3 : 2};
     size_t padded = ((size_t)r.n + 15) / 16 * 16;
     r.at = scratch;
-    r.inside = r.at + padded;
     for (int i = 0; i < 3; i++) {
-        r.f[i] = (float *)(r.inside + padded) + (size_t)i * padded;
+        r.f[i] = (float *)(r.at + padded) + (size_t)i * padded;
         r.size[i] = box->size[i];
         r.dim[i] = box->size[i] + 2 * box->margin[i];
     }

@@ -118,11 +118,12 @@ static inline VX_HD float vx_vote(float weight) {
     return vx_bits_float(u & ~0x1fffu);
 }
 
-/* The label with the largest vote among n corners with these labels and weights; the smallest label
- * wins ties. */
-static inline VX_HD int16_t vx_label_vote(const int16_t *label, const float *weight, int n) {
+/* The label with the largest vote among n corners with these labels and weights. Ties go to the
+ * label of the nearest corner where that is among the first, else to the smallest. */
+static inline VX_HD int16_t vx_label_vote(const int16_t *label, const float *weight, int n,
+                                          int nearest) {
     int16_t best = 0;
-    float best_vote = -1.0f;
+    float best_vote = -1.0f, nearest_vote = -1.0f;
     for (int i = 0; i < n; i++) {
         float sum = 0.0f;
         for (int j = 0; j < n; j++) {
@@ -133,8 +134,9 @@ static inline VX_HD int16_t vx_label_vote(const int16_t *label, const float *wei
             best = label[i];
             best_vote = vote;
         }
+        nearest_vote = i == nearest ? vote : nearest_vote;
     }
-    return best;
+    return nearest_vote == best_vote ? label[nearest] : best;
 }
 
 /* Index of the voxel that nearest-exact resizing picks: floor((o + 0.5) * in / out), in integers.

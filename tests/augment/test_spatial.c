@@ -79,12 +79,14 @@ static double half(double x) {
     return rint(x / unit) * unit;
 }
 
+/* What batchgeneratorsv2 0.3.6 does: the volume is padded with label -1, then every label's volume
+ * is interpolated. one_hot[0], which belongs to -1, holds 0 and -1 instead of 1 and 0. */
 static int16_t one_hot_label(const struct volume *v, float *one_hot[LABELS], const double p[3],
                              double *ret_gap) {
     int best = 0;
     double votes[LABELS], sorted = -1;
     for (int l = 0; l < LABELS; l++) {
-        votes[l] = half(linear(one_hot[l], v->size, p) * 1000);
+        votes[l] = half((linear(one_hot[l], v->size, p) + (l == 0)) * 1000);
         if (votes[l] > votes[best]) {
             best = l;
         }
@@ -93,15 +95,6 @@ static int16_t one_hot_label(const struct volume *v, float *one_hot[LABELS], con
         sorted = l != best && votes[l] > sorted ? votes[l] : sorted;
     }
     *ret_gap = votes[best] - sorted;
-    for (int a = 0; a < 3; a++) {
-        /* float coordinates decide the border themselves */
-        if (fabs(p[a]) < 1e-3 || fabs(p[a] - (v->size[a] - 1)) < 1e-3) {
-            *ret_gap = v->size[a] > 1 ? 0 : *ret_gap;
-        }
-        if (v->size[a] > 1 && (p[a] < 0 || p[a] > v->size[a] - 1)) {
-            return -1;
-        }
-    }
     return (int16_t)(best - 1);
 }
 
@@ -154,7 +147,7 @@ static struct result check(const struct vx_aug_policy *p, const struct vx_aug_pa
     for (int l = 0; l < LABELS; l++) {
         one_hot[l] = malloc(volume * sizeof(float));
         for (size_t i = 0; i < volume; i++) {
-            one_hot[l][i] = v.label[i] == l - 1;
+            one_hot[l][i] = (float)((v.label[i] == l - 1) - (l == 0));
         }
     }
     double m[3][3];
@@ -263,17 +256,22 @@ Test(augment_spatial, identity_keeps_voxels) {
 }
 
 Test(augment_spatial, votes_follow_nnunets_rule) {
-    /* ties go to the smaller label, whatever the order of the corners */
+    /* ties go to the label of the nearest corner */
     int16_t two[2] = {3, 1};
     float even[2] = {0.5f, 0.5f};
-    cr_assert_eq(vx_label_vote(two, even, 2), 1);
+    cr_assert_eq(vx_label_vote(two, even, 2, 0), 3);
+    cr_assert_eq(vx_label_vote(two, even, 2, 1), 1);
     /* a difference that half precision cannot see is a tie */
     float nearly[2] = {0.50005f, 0.49995f};
-    cr_assert_eq(vx_label_vote(two, nearly, 2), 1);
+    cr_assert_eq(vx_label_vote(two, nearly, 2, 1), 1);
     float clear[2] = {0.502f, 0.498f};
-    cr_assert_eq(vx_label_vote(two, clear, 2), 3);
+    cr_assert_eq(vx_label_vote(two, clear, 2, 1), 3);
+    /* where that label has lost, to the smallest of the tied */
+    int16_t three[3] = {5, 4, 2};
+    float lost[3] = {0.4f, 0.4f, 0.2f};
+    cr_assert_eq(vx_label_vote(three, lost, 3, 2), 4);
     /* corners of one label add up */
     int16_t four[4] = {-1, 2, 7, 2};
     float weight[4] = {0.4f, 0.25f, 0.0f, 0.35f};
-    cr_assert_eq(vx_label_vote(four, weight, 4), 2);
+    cr_assert_eq(vx_label_vote(four, weight, 4, 0), 2);
 }
