@@ -18,6 +18,10 @@ static char *prediction_path(const struct vx_validate_options *o, const char *na
     return vx_strf("%s/%s%s", o->out_dir, name, o->file_ending);
 }
 
+static char *final_path(const struct vx_validate_options *o, const char *name) {
+    return vx_strf("%s/%s%s", o->final_dir ? o->final_dir : o->out_dir, name, o->file_ending);
+}
+
 /* Removes predictions of other weights, then writes the stamp of these. */
 static int check_stamp(const struct vx_validate_options *o, struct vx_err *err) {
     int rc = vx_mkdirs(o->out_dir, 0777, err);
@@ -116,8 +120,8 @@ static int obtain(const struct vx_validate_options *o, const char *name, const c
 static int validate_case(const struct vx_validate_options *o, size_t i, struct vx_summary *summary,
                          struct vx_validate_result *result, struct vx_err *err) {
     const struct vx_validate_case *c = &o->cases[i];
-    vx_auto_free char *path = prediction_path(o, c->name);
-    if (!path) {
+    vx_auto_free char *path = prediction_path(o, c->name), *named = final_path(o, c->name);
+    if (!path || !named) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     vx_auto_labelmap struct vx_labelmap prediction = {0}, reference = {0};
@@ -129,7 +133,7 @@ static int validate_case(const struct vx_validate_options *o, size_t i, struct v
     rc = rc == VX_OK ? vx_metrics_count(&prediction, &reference, o->classes, o->n_classes,
                                         o->ignore, counts, err)
                      : rc;
-    rc = rc == VX_OK ? vx_summary_add(summary, path, c->reference, counts, err) : rc;
+    rc = rc == VX_OK ? vx_summary_add(summary, named, c->reference, counts, err) : rc;
     if (rc != VX_OK) {
         vx_err_prefix(err, "validation of case %s", c->name);
         return rc;

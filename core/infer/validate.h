@@ -35,6 +35,7 @@ struct vx_validate_options {
     size_t n_classes;
     int ignore;              /* VX_METRIC_NO_IGNORE */
     const char *out_dir;     /* made where it is missing */
+    const char *final_dir;   /* where out_dir will lie in the end, for summary.json; NULL: there */
     const char *file_ending; /* ".nii.gz" or ".nii" */
     const char *stamp;       /* one line that names the weights */
     uint64_t

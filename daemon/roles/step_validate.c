@@ -9,6 +9,7 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "cache/cache.h"
+#include "daemon/results/publish.h"
 #include "daemon/roles/say.h"
 #include "daemon/session/brief.h"
 #include "device/device.h"
@@ -165,7 +166,11 @@ static int validate(struct validation *v, struct vx_validate_result *ret, struct
     const struct vx_brief *b = v->step->brief;
     char stamp[VX_SHA256_HEX];
     vx_auto_free char *out = vx_strf("%s/validation", b->dir);
-    int rc = out ? stamp_of(b->dir, stamp, err) : vx_fail(err, VX_E_NOMEM, NULL, "validation");
+    vx_auto_free char *fold =
+        vx_publish_path(b->results_root, b->dataset, b->name, b->configuration, b->fold);
+    vx_auto_free char *final = fold ? vx_strf("%s/validation", fold) : NULL;
+    int rc =
+        out && final ? stamp_of(b->dir, stamp, err) : vx_fail(err, VX_E_NOMEM, NULL, "validation");
     if (rc != VX_OK) {
         return rc;
     }
@@ -178,6 +183,7 @@ static int validate(struct validation *v, struct vx_validate_result *ret, struct
         .n_classes = v->n_classes,
         .ignore = v->dataset->ignore_label >= 0 ? v->dataset->ignore_label : VX_METRIC_NO_IGNORE,
         .out_dir = out,
+        .final_dir = final,
         .file_ending = v->dataset->file_ending,
         .stamp = stamp,
         .progress = on_progress,

@@ -122,6 +122,7 @@ def to_a_result(d):
             "validation"} <= names, names
     summary = json.loads((fold / "validation/summary.json").read_text())
     assert abs(summary["foreground_mean"]["Dice"] - result["validation"]["mean_dice"]) < 1e-12
+    assert all(Path(c["prediction_file"]).parent == fold / "validation" for c in summary["metric_per_case"]), summary
     assert (fold.parent / "plans.json").exists()
     epochs = d.ask(f"/v1/jobs/{number}/epochs")[1]["epochs"]
     assert [e["epoch"] for e in epochs] == [0, 1] and all(e["train_loss"] is not None for e in epochs)

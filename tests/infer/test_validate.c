@@ -194,6 +194,22 @@ Test(infer_validate, ends_in_the_dice_of_the_original_grid) {
     session_release(&s);
 }
 
+/* A job's folder is published elsewhere: the summary names the files where they will be. */
+Test(infer_validate, summary_names_the_final_folder) {
+    struct session s;
+    session_init(&s);
+    struct vx_validate_result r;
+    s.options.final_dir = "/results/fold_0/validation";
+    cr_assert_eq(vx_validate(&s.options, &r, NULL), VX_OK);
+    vx_auto_free char *path = vx_strf("%s/summary.json", s.out);
+    vx_auto_json json_t *doc = NULL;
+    cr_assert_eq(vx_json_load_file(path, 1 << 20, &doc, NULL), VX_OK);
+    const json_t *first = json_array_get(json_object_get(doc, "metric_per_case"), 0);
+    cr_assert_str_eq(json_string_value(json_object_get(first, "prediction_file")),
+                     "/results/fold_0/validation/case_a.nii.gz");
+    session_release(&s);
+}
+
 Test(infer_validate, restart_keeps_what_is_done) {
     struct session s;
     session_init(&s);
