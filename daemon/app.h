@@ -17,7 +17,7 @@ struct vx_app {
     struct vx_config config;
     struct vx_home home;
     uv_loop_t loop;
-    uv_signal_t sigterm, sigint;
+    uv_signal_t sigterm, sigint, sighup;
     uv_timer_t tick; /* duties of once a second */
     uv_timer_t watchdog;
     uint64_t watchdog_ms;

@@ -22,8 +22,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_WAITING 4   /* jobs between the queue and the devices */
-#define QUEUE_LOOK  200 /* queued jobs looked at in one go */
+#define MAX_WAITING   4   /* jobs in the line before the devices */
+#define QUEUE_LOOK    200 /* queued jobs looked at in one go */
+#define LOOK_EVERY_NS 500000000ull
 
 /* --- tasks --- */
 
@@ -177,7 +178,7 @@ static void start_planning(struct vx_dispatch *d, struct task *t, int rc) {
     uv_queue_work(d->o.loop, &t->work, plan_work, plan_done);
 }
 
-static bool take_up(struct vx_dispatch *d, const struct vx_job *job) {
+static void take_up(struct vx_dispatch *d, const struct vx_job *job) {
     struct vx_dataset set = {0};
     struct vx_err err = {0};
     int rc = vx_db_dataset_get(d->o.reader, job->dataset, &set, &err);
@@ -185,7 +186,7 @@ static bool take_up(struct vx_dispatch *d, const struct vx_job *job) {
     struct task *t = later ? NULL : calloc(1, sizeof *t);
     if (!t) {
         vx_dataset_release(&set);
-        return false; /* taken up when its check has ended, or the trouble is over */
+        return; /* taken up when its check has ended, or the trouble is over */
     }
     if (rc == VX_OK && set.state == VX_DATASET_INVALID) {
         rc = vx_fail(&err, VX_E_INVALID, "dataset_invalid", "data set %s is not usable: %s",
@@ -204,13 +205,23 @@ static bool take_up(struct vx_dispatch *d, const struct vx_job *job) {
         dispatch_leave(d, t, VX_JOB_FAILED, &err, NULL);
     }
     vx_dataset_release(&set);
-    return t->s.stage == VX_TASK_PLANNING;
+}
+
+/* With a full line only a job that goes before those in it can be taken up; that one may come at
+ * any time, but a look at a long queue costs something. */
+static bool worth_a_look(struct vx_dispatch *d) {
+    struct vx_sched_task view[DISPATCH_MAX_TASKS];
+    bool full = vx_sched_line(view, dispatch_view(d, view), NULL) >= MAX_WAITING;
+    uint64_t now = vx_now_ns();
+    if (d->n_tasks == DISPATCH_MAX_TASKS || (full && now - d->looked_ns < LOOK_EVERY_NS)) {
+        return false;
+    }
+    d->looked_ns = now;
+    return true;
 }
 
 static void look_at_queue(struct vx_dispatch *d) {
-    struct vx_sched_task view[DISPATCH_MAX_TASKS];
-    size_t room = vx_sched_room(view, dispatch_view(d, view), MAX_WAITING);
-    if (room == 0) {
+    if (!worth_a_look(d)) {
         return;
     }
     struct vx_job_query query = {
@@ -221,10 +232,16 @@ static void look_at_queue(struct vx_dispatch *d) {
         vx_log_err("dispatch", "queue_unreadable text=\"%s\"", err.text);
         return;
     }
-    for (size_t i = 0; i < list.n && room > 0 && d->n_tasks < DISPATCH_MAX_TASKS; i++) {
-        if (!dispatch_find(d, list.v[i].id) && take_up(d, &list.v[i])) {
-            room--;
+    for (size_t i = 0; i < list.n && d->n_tasks < DISPATCH_MAX_TASKS; i++) {
+        struct vx_sched_task view[DISPATCH_MAX_TASKS];
+        struct vx_sched_task job = {.id = list.v[i].id, .priority = list.v[i].priority};
+        if (dispatch_find(d, job.id)) {
+            continue;
         }
+        if (vx_sched_line(view, dispatch_view(d, view), &job) >= MAX_WAITING) {
+            break; /* the others go behind this one */
+        }
+        take_up(d, &list.v[i]);
     }
     vx_job_list_release(&list);
 }

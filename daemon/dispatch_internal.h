@@ -10,7 +10,7 @@
 
 #include <uv.h>
 
-#define DISPATCH_MAX_TASKS   32
+#define DISPATCH_MAX_TASKS   64
 #define DISPATCH_MAX_BUILDS  2 /* data sets prepared side by side */
 #define DISPATCH_MAX_DEVICES 16
 
@@ -48,7 +48,8 @@ struct vx_dispatch {
     size_t n_builds;
     struct device_slot workers[DISPATCH_MAX_DEVICES];
     unsigned n_workers;
-    unsigned pending; /* store operations under way */
+    uint64_t looked_ns; /* at the queue */
+    unsigned pending;   /* store operations under way */
     bool draining, drained;
     struct vx_err stopped; /* the reason of jobs that a stop sends back */
 };

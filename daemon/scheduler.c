@@ -49,10 +49,12 @@ int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n,
     return best;
 }
 
-size_t vx_sched_room(const struct vx_sched_task *tasks, size_t n, size_t max_waiting) {
-    size_t waiting = 0;
+size_t vx_sched_line(const struct vx_sched_task *tasks, size_t n, const struct vx_sched_task *job) {
+    size_t line = 0;
     for (size_t i = 0; i < n; i++) {
-        waiting += tasks[i].stage != VX_TASK_RUNNING && tasks[i].stage != VX_TASK_LEAVING;
+        bool waits = tasks[i].stage == VX_TASK_PLANNING || tasks[i].stage == VX_TASK_PLANNED ||
+                     tasks[i].stage == VX_TASK_READY;
+        line += waits && (!job || vx_sched_before(&tasks[i], job));
     }
-    return waiting < max_waiting ? max_waiting - waiting : 0;
+    return line;
 }

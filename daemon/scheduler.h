@@ -42,8 +42,10 @@ int vx_sched_next_run(const struct vx_sched_task *tasks, size_t n);
  * runs, while fewer than max_builds run. All tasks with the same KEY share that one build. */
 int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n,
                         const struct vx_sched_build *builds, size_t n_builds, size_t max_builds);
-/* How many more queued jobs may be taken up: the line before the devices stays short, so that a job
- * with a high priority that arrives late is not stuck behind many that were planned early. */
-size_t vx_sched_room(const struct vx_sched_task *tasks, size_t n, size_t max_waiting);
+/* How many tasks wait for a device, or are about to, and go before job (NULL: all of them). The
+ * line is kept short, so that a late job with a high priority is planned and goes first all the
+ * same. A task that wants data does not count: its preparation may take hours, and holds up nobody
+ * whose data is there. */
+size_t vx_sched_line(const struct vx_sched_task *tasks, size_t n, const struct vx_sched_task *job);
 
 #endif

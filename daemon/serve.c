@@ -1,8 +1,8 @@
 /* `voxeld serve`: builds the tree of struct vx_app, runs the loop, takes it down in reverse.
  *
- * A stop (SIGTERM, SIGINT) drains: submissions get 503, waiting jobs go back to the queue,
- * trainings write a checkpoint and end, then the HTTP interface, the store and the loop are closed
- * and the exit status is 0. Further signals change nothing. */
+ * A stop (SIGTERM, SIGINT, SIGHUP: the terminal was closed) drains: submissions get 503, waiting
+ * jobs go back to the queue, trainings write a checkpoint and end, then the HTTP interface, the
+ * store and the loop are closed and the exit status is 0. Further signals change nothing. */
 #include "daemon/app.h"
 
 #include "api/api.h"
@@ -100,15 +100,19 @@ static void on_watchdog(uv_timer_t *timer) {
 static void start_timers(struct vx_app *app) {
     uv_signal_init(&app->loop, &app->sigterm);
     uv_signal_init(&app->loop, &app->sigint);
+    uv_signal_init(&app->loop, &app->sighup);
     uv_timer_init(&app->loop, &app->tick);
     uv_timer_init(&app->loop, &app->watchdog);
-    app->sigterm.data = app->sigint.data = app->tick.data = app->watchdog.data = app;
+    app->sigterm.data = app->sigint.data = app->sighup.data = app->tick.data = app->watchdog.data =
+        app;
     uv_signal_start(&app->sigterm, on_signal, SIGTERM);
     uv_signal_start(&app->sigint, on_signal, SIGINT);
+    uv_signal_start(&app->sighup, on_signal, SIGHUP);
     /* Never closed: closing would restore the default action, and a second signal during the end
      * would then kill the daemon. Without a reference they do not keep the loop alive. */
     uv_unref((uv_handle_t *)&app->sigterm);
     uv_unref((uv_handle_t *)&app->sigint);
+    uv_unref((uv_handle_t *)&app->sighup);
     uv_timer_start(&app->tick, on_tick, TICK_MS, TICK_MS);
     app->watchdog_ms = vx_notify_watchdog_ms();
     if (app->watchdog_ms) {

@@ -116,7 +116,7 @@ def interrupted_in_a_terminal(d):
     target = d.work / "state/preprocessed" / e2e.SET
     d.process.terminate()
     assert d.process.wait(timeout=60) == 0
-    shutil.rmtree(target)
+    shutil.rmtree(target, ignore_errors=True)
     d.before = ["setsid"]  # a session, and so a process group, of its own
     d.start()
     number = d.submit({"type": "prepare", "dataset": e2e.SET})
@@ -128,6 +128,31 @@ def interrupted_in_a_terminal(d):
     job = d.wait(number)
     crashes = [e for e in d.ask(f"/v1/jobs/{number}/events?follow=false")[1]["events"] if e["type"] == "crash"]
     assert job["state"] == "succeeded" and not crashes, (job, crashes)
+
+
+def closed_terminal(d):
+    """A hang-up stops the daemon as SIGTERM does: the training writes its checkpoint and goes on later."""
+    number = started(d, "hung_up", epochs=1000)
+    d.process.send_signal(signal.SIGHUP)
+    assert d.process.wait(timeout=60) == 0
+    d.start()
+    assert d.wait(number, states=("running",))["reason"] is None
+    d.ask(f"/v1/jobs/{number}/cancel", method="POST")
+    assert d.wait(number)["state"] == "cancelled"
+
+
+def urgent_job(d):
+    """A late job with a high priority goes before those that have waited for the device for long."""
+    first = started(d, "urgent_0", epochs=1000)
+    usual = [d.submit(e2e.spec(f"urgent_{i}", epochs=1, iterations=3)) for i in range(1, 7)]
+    for number in usual[:4]:
+        d.wait(number, states=("ready",))
+    urgent = d.submit(e2e.spec("urgent", epochs=1, iterations=3, priority=5))
+    d.wait(urgent, states=("ready",), limit=10)
+    d.ask(f"/v1/jobs/{first}/cancel", method="POST")
+    jobs = [d.wait(number) for number in [urgent] + usual]
+    assert all(job["state"] == "succeeded" for job in jobs), jobs
+    assert [job["id"] for job in sorted(jobs, key=lambda job: job["started_at"])] == [urgent] + usual
 
 
 def token_and_journal(d):
@@ -148,7 +173,7 @@ def token_and_journal(d):
 
 
 CHECKS = (end_of_a_job, start_of_a_job, cancelled_while_it_ran, check_of_a_set, a_place_taken_meanwhile,
-          published_before_a_kill, interrupted_in_a_terminal, token_and_journal)
+          published_before_a_kill, interrupted_in_a_terminal, closed_terminal, urgent_job, token_and_journal)
 
 
 def main():

@@ -34,14 +34,17 @@ Test(daemon_scheduler, builds_go_by_priority) {
     cr_assert_eq(vx_sched_next_build(tasks, 2, NULL, 0, 1), 1);
 }
 
-Test(daemon_scheduler, line_before_the_devices_stays_short) {
+Test(daemon_scheduler, the_line_before_the_devices) {
     const struct vx_sched_task tasks[] = {{1, 0, VX_TASK_RUNNING, ""},
                                           {2, 0, VX_TASK_READY, ""},
                                           {3, 0, VX_TASK_PLANNING, ""},
-                                          {4, 0, VX_TASK_LEAVING, ""}};
-    cr_assert_eq(vx_sched_room(tasks, 4, 4), 2);
-    cr_assert_eq(vx_sched_room(tasks, 4, 2), 0);
-    cr_assert_eq(vx_sched_room(tasks, 4, 1), 0);
+                                          {4, 0, VX_TASK_LEAVING, ""},
+                                          {5, 0, VX_TASK_WANTS, "k"}};
+    const struct vx_sched_task urgent = {9, 1, VX_TASK_PLANNING, ""},
+                               usual = {9, 0, VX_TASK_PLANNING, ""};
+    cr_assert_eq(vx_sched_line(tasks, 5, NULL), 2); /* who waits for data does not count */
+    cr_assert_eq(vx_sched_line(tasks, 5, &usual), 2);
+    cr_assert_eq(vx_sched_line(tasks, 5, &urgent), 0);
 }
 
 Test(daemon_scheduler, waits_for_an_older_job_that_is_almost_ready) {
