@@ -10,6 +10,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static void small_unet(struct maker *m) {
     struct unet_args a = {.batch = 2,
@@ -329,3 +330,25 @@ Test(device_program, a_batch_of_another_size_shares_the_state) {
     maker_release(&m);
     maker_release(&one);
 }
+
+/* The sanitizer maps memory of its own as it goes and dies without it. */
+#ifndef __SANITIZE_ADDRESS__
+Test(device_program, says_how_much_memory_is_missing) {
+    struct maker m;
+    struct rig r;
+    struct vx_err err = {0};
+    struct vx_program *p = NULL;
+    maker_init(&m, 1, 1, 160, 160, 160, 2);
+    int x = maker_block(&m, 0, 64, (int[3]){3, 3, 3}, (int[3]){1, 1, 1});
+    x = maker_block(&m, x, 64, (int[3]){3, 3, 3}, (int[3]){1, 1, 1});
+    maker_head(&m, x, 1);
+    rig_init(&r, "cpu", 2, &m.net);
+    struct rlimit limit = {(rlim_t)2 << 30, (rlim_t)2 << 30};
+    cr_assert_eq(setrlimit(RLIMIT_AS, &limit), 0);
+    cr_assert_eq(vx_program_compile(r.state, &m.net, VX_MODE_TRAIN, VX_FP32, &p, &err), VX_E_NOMEM);
+    cr_assert_null(p);
+    cr_assert(strstr(err.text, "MiB"), "%s", err.text);
+    rig_release(&r);
+    maker_release(&m);
+}
+#endif

@@ -84,13 +84,18 @@ int cpu_make_arena(struct cpu_program *p, struct vx_err *err) {
         return rc;
     }
     total = align_up(total + 1, HUGE_PAGE);
+    /* The kernel would promise more than there is and kill somebody when it is touched. */
+    size_t available = cpu_available_memory();
+    bool fits = available == 0 || total < available;
     /* One huge page more, so that the start can be aligned to one. */
-    void *base = mmap(NULL, total + HUGE_PAGE, PROT_READ | PROT_WRITE,
-                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *base = fits ? mmap(NULL, total + HUGE_PAGE, PROT_READ | PROT_WRITE,
+                             MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)
+                      : MAP_FAILED;
     if (base == MAP_FAILED) {
         return vx_fail(err, VX_E_NOMEM, NULL,
-                       "no memory for the %zu MiB of this program: take a smaller patch or batch",
-                       total >> 20);
+                       "this network needs %zu MiB and %zu MiB are available: take a smaller patch "
+                       "or batch",
+                       total >> 20, available >> 20);
     }
     uintptr_t start = align_up((uintptr_t)base, HUGE_PAGE);
     if (start > (uintptr_t)base) {

@@ -77,6 +77,12 @@ static void proc_value(const char *path, const char *key, char *buf, size_t size
     }
 }
 
+size_t cpu_available_memory(void) {
+    char kib[64] = "0";
+    proc_value("/proc/meminfo", "MemAvailable", kib, sizeof kib);
+    return strtoull(kib, NULL, 10) << 10;
+}
+
 static void cpu_info(struct vx_device *base, struct vx_device_info *ret) {
     const struct cpu_device *device = (const struct cpu_device *)base;
     *ret = (struct vx_device_info){.threads = device->threads, .bf16 = device->bf16};
@@ -90,9 +96,7 @@ static void cpu_info(struct vx_device *base, struct vx_device_info *ret) {
     const dnnl_version_t *version = dnnl_version();
     snprintf(ret->library, sizeof ret->library, "oneDNN %d.%d.%d", version->major, version->minor,
              version->patch);
-    char kib[64] = "0";
-    proc_value("/proc/meminfo", "MemAvailable", kib, sizeof kib);
-    ret->memory_bytes = strtoull(kib, NULL, 10) << 10;
+    ret->memory_bytes = cpu_available_memory();
 }
 
 const struct vx_device_api vx_cpu_device_api = {

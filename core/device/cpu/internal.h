@@ -175,6 +175,9 @@ bool cpu_same_view(const struct cpu_view *a, const struct cpu_view *b);
 /* "conv 3 forward"; op < 0: no number. */
 struct cpu_step cpu_step_named(const struct cpu_program *p, int op, const char *what);
 
+/* backend.c: what the kernel thinks can be had without swapping. */
+size_t cpu_available_memory(void);
+
 /* arena.c: places the buffers and maps the memory. */
 int cpu_make_arena(struct cpu_program *p, struct vx_err *err);
 void cpu_free_arena(struct cpu_program *p);
