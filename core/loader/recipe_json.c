@@ -174,6 +174,13 @@ int vx_recipe_from_json(const json_t *json, struct vx_recipe **ret, struct vx_er
         !read_policy(json_object_get(json, "augment"), &policy)) {
         return vx_fail(err, VX_E_INVALID, "recipe_fields", "a recipe with missing or wrong fields");
     }
+    if (policy.version != VX_AUG_VERSION) {
+        return vx_fail(
+            err, VX_E_UNSUPPORTED, "recipe_version",
+            "the samples were made by version %u of the augmentation, this program has "
+            "version %u: submit the job again, or finish it with the build it began with",
+            policy.version, (unsigned)VX_AUG_VERSION);
+    }
     p.dataset = json_string_value(json_object_get(json, "dataset"));
     p.cache_key = json_string_value(json_object_get(json, "cache_key"));
     p.seed = (uint64_t)json_integer_value(json_object_get(json, "seed"));

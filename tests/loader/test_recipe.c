@@ -90,6 +90,19 @@ Test(loader_recipe, json_carries_it_whole) {
     vx_recipe_free(b);
 }
 
+Test(loader_recipe, another_version_of_the_transforms_is_named) {
+    struct vx_recipe_params p = params();
+    struct vx_recipe *r = NULL, *again = NULL;
+    struct vx_err err = {0};
+    cr_assert_eq(vx_recipe_create(&p, &r, &err), VX_OK, "%s", err.text);
+    vx_auto_json json_t *json = vx_recipe_to_json(r);
+    json_t *augment = json_object_get(json, "augment");
+    json_object_set_new(augment, "version", json_integer(VX_AUG_VERSION - 1));
+    cr_assert_eq(vx_recipe_from_json(json, &again, &err), VX_E_UNSUPPORTED);
+    cr_assert_str_eq(err.reason, "recipe_version");
+    vx_recipe_free(r);
+}
+
 Test(loader_recipe, refuses_what_cannot_be) {
     struct vx_recipe *r = NULL;
     struct vx_err err = {0};
