@@ -56,7 +56,7 @@ class Torch:
         features = [int(f) for f in args.features.split(",")]
         n = len(features)
         cfg = {"features": features, "kernels": [[3, 3, 3]] * n, "strides": [[1, 1, 1]] + [[2, 2, 2]] * (n - 1),
-               "convs": [2] * n, "decoder_convs": [2] * (n - 1)}
+               "convs": [2] * n, "decoder_convs": [2] * (n - 1), "slope": 0.01}
         self.net = PlainConvUNet(cfg, 1, CLASSES)
         # As nnU-Net sets it; in place, which saves PyTorch memory traffic.
         for module in self.net.modules():
