@@ -1,5 +1,5 @@
 # tests/bench/run step [--features 16,32,64 ...]: seconds of one training step beside PyTorch's on the same CPU. Target: at
-# most 0.6 of them. The sum of oneDNN's primitives within our step is stated too, as the floor.
+# most 0.6 of them. How much of our step oneDNN's primitives and our own kernels take is stated too.
 set -euo pipefail
 python=${VOXELD_VENV:-.venv}/bin/python
 if [[ ! -x $python ]]; then
