@@ -1,9 +1,10 @@
 """Planning against nnU-Net: fingerprint, plans.json for every configuration, splits_final.json.
 
-usage: plan.py VOXELD ORACLE_SPLITS [--golden FOLDER] [DATASET...]
+usage: plan.py VOXELD PROGRAMS [--golden FOLDER] [--drawn N] [DATASET...]
 
-DATASET: names of made_up.py, or of the real volumes ($VOXELD_TEST_DATA, default ../shared/data), which
-are skipped where they are absent. --golden writes what nnU-Net said, for tests that run without it."""
+PROGRAMS is the build's tests/oracle. DATASET: names of made_up.py, or of the real volumes
+($VOXELD_TEST_DATA, default ../shared/data), which are skipped where they are absent; "drawn": N
+fingerprints without volumes. --golden writes what nnU-Net said, for tests that run without it."""
 import argparse
 import json
 import os
@@ -12,6 +13,7 @@ import tempfile
 from pathlib import Path
 
 import nnunet
+import drawn
 from checks import Checks, compare, relative
 
 REAL = ["Dataset004_Hippocampus", "Dataset101_SarcomaCT", "Dataset102_SarcomaCTMR"]
@@ -69,7 +71,7 @@ def check_set(checks, args, folder, preprocessed):
     ours = voxeld_says(args.voxeld, folder)
     check_fingerprint(checks, name, ours[0], fingerprint)
     check_plans(checks, name, ours[1], dict(plans))
-    run = subprocess.run([args.splits], input="\n".join(cases), stdout=subprocess.PIPE, text=True,
+    run = subprocess.run([args.programs / "oracle_splits"], input="\n".join(cases), stdout=subprocess.PIPE, text=True,
                          check=True)
     check_part(checks, f"{name} splits_final.json", json.loads(run.stdout), splits)
 
@@ -77,10 +79,11 @@ def check_set(checks, args, folder, preprocessed):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("voxeld")
-    parser.add_argument("splits")
+    parser.add_argument("programs", type=Path)
     parser.add_argument("--golden", type=Path)
+    parser.add_argument("--drawn", type=int, default=30)
     parser.add_argument("datasets", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     data = Path(os.environ.get("VOXELD_TEST_DATA", "../shared/data"))
     checks = Checks()
     with tempfile.TemporaryDirectory() as tmp:
@@ -89,7 +92,10 @@ def main():
         preprocessed.mkdir()
         nnunet.use(raw, preprocessed)
         import made_up
-        for name in args.datasets or REAL + made_up.NAMES:
+        for name in args.datasets or ["drawn"] + REAL + made_up.NAMES:
+            if name == "drawn":
+                drawn.check(checks, args.programs / "oracle_plan", raw, preprocessed, args.drawn)
+                continue
             if name in made_up.NAMES:
                 folder = made_up.write(raw, name)
             elif (data / name / "dataset.json").exists():

@@ -158,7 +158,7 @@ def main():
     parser.add_argument("voxeld")
     parser.add_argument("--golden", type=Path)
     parser.add_argument("datasets", nargs="*")
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     data = Path(os.environ.get("VOXELD_TEST_DATA", "../shared/data"))
     checks, golden = Checks(), []
     with tempfile.TemporaryDirectory() as tmp:
