@@ -143,6 +143,25 @@ static void share_with_group(struct vx_api *api) {
     }
 }
 
+/* Removes the socket of a daemon that has ended. One that still answers is of another daemon, with
+ * a state folder of its own: taking its place would cut it off without a word. */
+static int clear_place(const char *path, const struct sockaddr_un *a, struct vx_err *err) {
+    struct stat st;
+    if (lstat(path, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+        return VX_OK;
+    }
+    vx_auto_close int probe = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* EAGAIN: it listens, and its queue is full */
+    if (probe >= 0 &&
+        (connect(probe, (const struct sockaddr *)a, sizeof *a) == 0 || errno == EAGAIN)) {
+        vx_fail(err, VX_E_BUSY, "socket_in_use",
+                "another server listens on the socket %s; stop it or give another --unix", path);
+        return vx_err_at(err, "%s", path), VX_E_BUSY;
+    }
+    unlink(path);
+    return VX_OK;
+}
+
 static int unix_socket(struct vx_api *api, int *ret_fd, struct vx_err *err) {
     const char *path = api->config.unix_path;
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -152,11 +171,9 @@ static int unix_socket(struct vx_api *api, int *ret_fd, struct vx_err *err) {
                        sizeof a.sun_path - 1);
     }
     memcpy(a.sun_path, path, strlen(path));
-    struct stat st;
-    /* The state folder is locked by one daemon: a socket that lies here is of one that has ended.
-     */
-    if (lstat(path, &st) == 0 && S_ISSOCK(st.st_mode)) {
-        unlink(path);
+    int rc = clear_place(path, &a, err);
+    if (rc != VX_OK) {
+        return rc;
     }
     vx_auto_close int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     mode_t old = umask(0177);

@@ -172,8 +172,20 @@ def token_and_journal(d):
         assert line.startswith("voxeld ready http://127.0.0.1:") and token not in line, line
 
 
+def one_socket_for_two(d):
+    """A second daemon with a state folder of its own must not take the first one's socket away."""
+    path = d.work / "socket"
+    before = path.stat().st_ino
+    with tempfile.TemporaryDirectory() as state:
+        run = subprocess.run([e2e.BINARY, "serve", "--state", state, "--data", d.work / "data", "--listen", "127.0.0.1:0",
+                              "--unix", path], capture_output=True, text=True, timeout=30)
+    assert run.returncode == 1 and "--unix" in run.stderr and str(path) in run.stderr, run
+    assert path.stat().st_ino == before
+
+
 CHECKS = (end_of_a_job, start_of_a_job, cancelled_while_it_ran, check_of_a_set, a_place_taken_meanwhile,
-          published_before_a_kill, interrupted_in_a_terminal, closed_terminal, urgent_job, token_and_journal)
+          published_before_a_kill, interrupted_in_a_terminal, closed_terminal, urgent_job, token_and_journal,
+          one_socket_for_two)
 
 
 def main():
