@@ -8,6 +8,7 @@
 #include "volume/volume.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -206,15 +207,25 @@ static double order_statistic(const struct vx_case_print *const *prints, size_t 
     return value_of(lo);
 }
 
-/* numpy.percentile with linear interpolation. */
+/* numpy.percentile with linear interpolation, to the last bit: from whichever end is nearer, the
+ * difference in the draws' own precision. That is float32, and float64 where a case without
+ * foreground contributes an empty list. */
 static double percentile(const struct vx_case_print *const *prints, size_t n, int c, uint64_t total,
                          double percent) {
-    double at = percent / 100 * (double)(total - 1), low = floor(at);
+    double at = percent / 100 * (double)(total - 1), low = floor(at), t = at - low;
     double a = order_statistic(prints, n, c, (uint64_t)low);
-    if (at == low) {
+    if (t == 0) {
         return a;
     }
-    return a + (order_statistic(prints, n, c, (uint64_t)low + 1) - a) * (at - low);
+    double b = order_statistic(prints, n, c, (uint64_t)low + 1), diff = b - a;
+    bool all_draw = true;
+    for (size_t i = 0; i < n; i++) {
+        all_draw = all_draw && prints[i]->draws[c].n > 0;
+    }
+    if (all_draw) {
+        diff = (float)b - (float)a;
+    }
+    return t >= 0.5 ? b - diff * (1 - t) : a + diff * t;
 }
 
 /* Sum over all draws of (value - shift)^power, power 1 or 2. */

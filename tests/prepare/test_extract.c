@@ -144,3 +144,33 @@ Test(prepare_extract, draws_per_case) {
     cr_assert_eq(vx_extract_draws_per_case(260), 384615);
     cr_assert_eq(vx_extract_draws_per_case(1), 100000000);
 }
+
+/* One draw of each value. numpy.percentile of float32 values, and of float64 ones, which nnU-Net
+ * has where a case draws nothing. */
+Test(prepare_extract, percentiles_are_numpys_to_the_last_bit) {
+    float values[] = {0.1f, 0.3f, 0.7f, 1.9f, 2.3f, 1e8f};
+    uint32_t cumulative[] = {1, 2, 3, 4, 5, 6};
+    struct vx_draws none = {0}, draws = {4, values, cumulative};
+    struct vx_case_print drawn = {.n_channels = 1, .draws = &draws};
+    struct vx_case_print empty = {.n_channels = 1, .draws = &none};
+    const struct vx_case_print *prints[2] = {&drawn, &empty};
+    static const struct {
+        size_t values, prints;
+        double low, median, high;
+    } rows[] = {
+        {4, 1, 0.10300000175833703, 0.5, 1.8819999754428862},
+        {5, 1, 0.104000001847744, 0.699999988079071, 2.2919999527931214},
+        {6, 1, 0.10500000193715095, 1.2999999523162842, 97499999.99999997},
+        {4, 2, 0.10300000164657831, 0.5, 1.881999976336956},
+        {6, 2, 0.10500000175088645, 1.2999999821186066, 97500000.05749996},
+    };
+    for (size_t i = 0; i < VX_COUNTOF(rows); i++) {
+        struct vx_fingerprint f;
+        draws.n = rows[i].values;
+        cr_assert_eq(vx_extract_merge(prints, rows[i].prints, &f, NULL), VX_OK);
+        cr_expect_eq(f.intensity[0].percentile_00_5, rows[i].low, "row %zu", i);
+        cr_expect_eq(f.intensity[0].median, rows[i].median, "row %zu", i);
+        cr_expect_eq(f.intensity[0].percentile_99_5, rows[i].high, "row %zu", i);
+        vx_fingerprint_release(&f);
+    }
+}
