@@ -92,6 +92,7 @@ void vx_api_notify_events(struct vx_api *api) {
 static void api_free(struct vx_api *api) {
     vx_db_close(api->reader);
     vx_meter_free(api->meter);
+    vx_rendered_release(api->rendered);
     vx_listen_release(api);
     pthread_mutex_destroy(&api->lock);
     free(api->side);

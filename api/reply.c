@@ -109,22 +109,58 @@ static bool tag_listed(const char *list, const char *tag) {
     return false;
 }
 
-enum MHD_Result vx_reply_tagged(struct vx_req *r, json_t *value) {
-    char *text = dump(value);
-    if (!text) {
-        return vx_problem(r, 500, "out_of_memory", "out of memory");
-    }
-    char hex[VX_SHA256_HEX], tag[24];
-    vx_sha256_hex(text, strlen(text), hex);
-    snprintf(tag, sizeof tag, "\"%.16s\"", hex);
+static void tag_of(const char *text, size_t len, char tag[24]) {
+    char hex[VX_SHA256_HEX];
+    vx_sha256_hex(text, len, hex);
+    snprintf(tag, 24, "\"%.16s\"", hex);
+}
+
+/* text is copied or taken over as memory says; a 304 leaves it alone. */
+static enum MHD_Result reply_with_tag(struct vx_req *r, char *text, size_t len, const char *tag,
+                                      enum MHD_ResponseMemoryMode memory) {
     vx_req_header(r, MHD_HTTP_HEADER_ETAG, "%s", tag);
     vx_req_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache");
     if (tag_listed(vx_header(r, MHD_HTTP_HEADER_IF_NONE_MATCH), tag)) {
-        free(text);
+        if (memory == MHD_RESPMEM_MUST_FREE) {
+            free(text);
+        }
         return vx_reply(r, 304, NULL,
                         MHD_create_response_from_buffer(0, (void *)"", MHD_RESPMEM_PERSISTENT));
     }
-    return reply_text(r, 200, "application/json", text);
+    return vx_reply(r, 200, "application/json", MHD_create_response_from_buffer(len, text, memory));
+}
+
+enum MHD_Result vx_reply_tagged(struct vx_req *r, json_t *value) {
+    char *text = dump(value), tag[24];
+    if (!text) {
+        return vx_problem(r, 500, "out_of_memory", "out of memory");
+    }
+    size_t len = strlen(text);
+    tag_of(text, len, tag);
+    return reply_with_tag(r, text, len, tag, MHD_RESPMEM_MUST_FREE);
+}
+
+enum MHD_Result vx_reply_rendered(struct vx_req *r, int64_t id,
+                                  json_t *(*make)(struct vx_req *r, int64_t id,
+                                                  struct vx_err *err)) {
+    int64_t version;
+    const struct vx_rendered *kept =
+        vx_rendered_find(r->api->rendered, r->api->reader, id, &version);
+    if (!kept) {
+        struct vx_err err = {0};
+        json_t *value = make(r, id, &err);
+        if (!value) {
+            return vx_problem_err(r, &err);
+        }
+        char *text = dump(value), tag[24];
+        if (!text) {
+            return vx_problem(r, 500, "out_of_memory", "out of memory");
+        }
+        size_t len = strlen(text);
+        tag_of(text, len, tag);
+        kept = vx_rendered_put(r->api->rendered, id, version, text, len, tag);
+    }
+    return reply_with_tag(r, kept->text, kept->len, kept->tag, MHD_RESPMEM_MUST_COPY);
 }
 
 enum MHD_Result vx_reply_static(struct vx_req *r, int status, const char *type, const void *data,

@@ -111,6 +111,11 @@ enum MHD_Result vx_reply_buf(struct vx_req *r, int status, const char *type, str
 enum MHD_Result vx_reply_json(struct vx_req *r, int status, json_t *value);
 /* The same with an ETag over the text; 304 where If-None-Match names it. */
 enum MHD_Result vx_reply_tagged(struct vx_req *r, json_t *value);
+/* A job's document: from the kept text where it is still true, otherwise make (a new reference, or
+ * NULL after it has filled err) is asked for it. ETag and 304 as above. */
+enum MHD_Result vx_reply_rendered(struct vx_req *r, int64_t id,
+                                  json_t *(*make)(struct vx_req *r, int64_t id,
+                                                  struct vx_err *err));
 enum MHD_Result vx_reply_static(struct vx_req *r, int status, const char *type, const void *data,
                                 size_t len);
 

@@ -5,6 +5,7 @@
 
 #include "api/api.h"
 #include "api/meter.h"
+#include "api/rendered.h"
 
 #include <microhttpd.h>
 #include <pthread.h>
@@ -39,6 +40,7 @@ struct vx_api {
     unsigned n_streams;
     int64_t newest_event; /* the newest that event streams were woken for */
     struct vx_meter *meter;
+    struct vx_rendered rendered[VX_RENDERED]; /* job documents that are still true */
 
     pthread_mutex_t lock; /* guards finished */
     struct vx_req *finished;

@@ -344,3 +344,12 @@ int vx_db_reader_open(const char *path, struct vx_db **ret, struct vx_err *err) 
     *ret = db;
     return VX_OK;
 }
+
+int vx_db_data_version(struct vx_db *db, int64_t *ret, struct vx_err *err) {
+    sqlite3_int64 version = 0;
+    int rc = vx_sql_int(db, "PRAGMA data_version", &version, err, "");
+    if (rc == VX_OK) {
+        *ret = version;
+    }
+    return rc;
+}

@@ -70,6 +70,9 @@ void vx_store_get_stats(struct vx_store *store, struct vx_store_stats *ret);
 /* A read-only connection to a file that a store has opened before. Each call sees the newest
  * committed state. */
 int vx_db_reader_open(const char *path, struct vx_db **ret, struct vx_err *err);
+/* A number that changes whenever another connection has committed: what was read before is still
+ * true while it stays the same. Reads. */
+int vx_db_data_version(struct vx_db *db, int64_t *ret, struct vx_err *err);
 void vx_db_close(struct vx_db *db); /* NULL is fine */
 
 #endif

@@ -7,15 +7,18 @@
 #define PAGE_DEFAULT 50
 #define PAGE_MAX     500
 
-enum MHD_Result vx_h_job_get(struct vx_req *r) {
+static json_t *make_document(struct vx_req *r, int64_t id, struct vx_err *err) {
     struct vx_job job;
-    struct vx_err err = {0};
-    if (vx_db_job_get(r->api->reader, r->id, &job, &err) != VX_OK) {
-        return vx_problem_err(r, &err);
+    if (vx_db_job_get(r->api->reader, id, &job, err) != VX_OK) {
+        return NULL;
     }
     json_t *doc = vx_job_to_json(r->api, &job, true);
     vx_job_release(&job);
-    return vx_reply_tagged(r, doc);
+    return doc;
+}
+
+enum MHD_Result vx_h_job_get(struct vx_req *r) {
+    return vx_reply_rendered(r, r->id, make_document);
 }
 
 /* "running,queued" into bits. */
