@@ -143,9 +143,9 @@ enum MHD_Result vx_reply_tagged(struct vx_req *r, json_t *value) {
 enum MHD_Result vx_reply_rendered(struct vx_req *r, int64_t id,
                                   json_t *(*make)(struct vx_req *r, int64_t id,
                                                   struct vx_err *err)) {
-    int64_t version;
+    uint64_t commits;
     const struct vx_rendered *kept =
-        vx_rendered_find(r->api->rendered, r->api->reader, id, &version);
+        vx_rendered_find(r->api->rendered, r->api->config.store, id, &commits);
     if (!kept) {
         struct vx_err err = {0};
         json_t *value = make(r, id, &err);
@@ -158,7 +158,7 @@ enum MHD_Result vx_reply_rendered(struct vx_req *r, int64_t id,
         }
         size_t len = strlen(text);
         tag_of(text, len, tag);
-        kept = vx_rendered_put(r->api->rendered, id, version, text, len, tag);
+        kept = vx_rendered_put(r->api->rendered, id, commits, text, len, tag);
     }
     return reply_with_tag(r, kept->text, kept->len, kept->tag, MHD_RESPMEM_MUST_COPY);
 }

@@ -10,6 +10,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,7 @@ struct vx_store {
     size_t n_pending;
     bool closing;
     struct vx_store_stats stats;
+    _Atomic uint64_t commits; /* no lock */
 
     pthread_mutex_t
         hook_lock; /* rank 2: held while the hook runs, so that removing it waits for its end */
@@ -123,6 +125,8 @@ static void run_group(struct vx_store *s, struct pending *group, uint64_t *ret_c
             vx_sql_exec(s->db, "ROLLBACK", NULL);
         }
         fail_group(group, rc, &err);
+    } else {
+        atomic_fetch_add(&s->commits, 1);
     }
 }
 
@@ -345,11 +349,6 @@ int vx_db_reader_open(const char *path, struct vx_db **ret, struct vx_err *err) 
     return VX_OK;
 }
 
-int vx_db_data_version(struct vx_db *db, int64_t *ret, struct vx_err *err) {
-    sqlite3_int64 version = 0;
-    int rc = vx_sql_int(db, "PRAGMA data_version", &version, err, "");
-    if (rc == VX_OK) {
-        *ret = version;
-    }
-    return rc;
+uint64_t vx_store_commits(struct vx_store *store) {
+    return atomic_load(&store->commits);
 }

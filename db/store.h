@@ -47,6 +47,9 @@ void vx_store_close(struct vx_store *store);
 /* Before the first submission; fn NULL removes the hook (after which it is not running any more).
  * Any thread. */
 void vx_store_on_commit(struct vx_store *store, vx_store_commit_hook fn, void *arg);
+/* Groups committed so far, counted before their `done` callbacks run: what a reader found is still
+ * true while the number stays the same, since nobody else writes to the database. Any thread. */
+uint64_t vx_store_commits(struct vx_store *store);
 
 /* Queues op; arg must live until done was called (done may be NULL). VX_E_LIMIT when the queue is
  * full, VX_E_STATE after vx_store_close began; then neither op nor done is called. Any thread. */
@@ -70,9 +73,6 @@ void vx_store_get_stats(struct vx_store *store, struct vx_store_stats *ret);
 /* A read-only connection to a file that a store has opened before. Each call sees the newest
  * committed state. */
 int vx_db_reader_open(const char *path, struct vx_db **ret, struct vx_err *err);
-/* A number that changes whenever another connection has committed: what was read before is still
- * true while it stays the same. Reads. */
-int vx_db_data_version(struct vx_db *db, int64_t *ret, struct vx_err *err);
 void vx_db_close(struct vx_db *db); /* NULL is fine */
 
 #endif
