@@ -116,8 +116,8 @@ static inline int read_reason(const char *path, char *ret_reason, size_t size) {
     X(2, uint8_t)                                                                                  \
     X(256, int8_t)                                                                                 \
     X(4, int16_t)                                                                                  \
-    X(512, uint16_t) X(8, int32_t) X(768, uint32_t) X(1024, int64_t) X(1280, uint64_t)             \
-        X(16, float) X(64, double)
+    X(512, uint16_t)                                                                               \
+    X(8, int32_t) X(768, uint32_t) X(1024, int64_t) X(1280, uint64_t) X(16, float) X(64, double)
 
 static inline void put_typed(struct raw *r, int datatype, size_t i, int v) {
 #define X(code, type)                                                                              \
