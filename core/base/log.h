@@ -1,4 +1,5 @@
-/* Logging to stderr: one line, `component event key=value ...`. Levels as in README.md ("Logging").
+/* Logging to stderr: one line, `component event key=value ...`. Levels: err, an operation failed;
+ * warn, going on anyway; notice, lifecycle; info, per job or epoch; debug, the rest.
  * With JOURNAL_STREAM set, lines carry the <N> prefix that journald reads; otherwise a UTC time.
  * Rooms below db never log above debug: they return errors, and daemon or a handler logs once.
  * Thread: any. */

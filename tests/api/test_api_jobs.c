@@ -57,6 +57,33 @@ Test(api_jobs, etag_changes_with_the_job_only) {
     server_free(s);
 }
 
+/* Documents are kept for 100 ms (api/rendered.h): never past a commit, never for another job in the
+ * same place. */
+Test(api_jobs, a_kept_document_is_never_stale_and_never_of_another_job) {
+    static const char *const states[] = {"preparing", "ready", "running", "succeeded"};
+    struct server *s = server_start(NULL);
+    for (int i = 0; i < 17; i++) {
+        submit(s);
+    }
+    for (size_t i = 0; i < sizeof states / sizeof states[0]; i++) {
+        move_job(s, 1, (const char *const[]){states[i], NULL});
+        for (int again = 0; again < 2; again++) {
+            struct reply one = GET(s, "/v1/jobs/1"), other = GET(s, "/v1/jobs/17");
+            cr_assert_str_eq(json_string_value(json_object_get(one.json, "state")), states[i]);
+            cr_assert_eq(num(one.json, "id"), 1);
+            cr_assert_eq(num(other.json, "id"), 17);
+            cr_assert_str_eq(json_string_value(json_object_get(other.json, "state")), "queued");
+            reply_free(&one), reply_free(&other);
+            one = GET(s, "/v1/jobs/1"); /* made a moment ago: kept by now */
+            cr_assert_str_eq(json_string_value(json_object_get(one.json, "state")), states[i]);
+            reply_free(&one);
+        }
+        struct reply kept = GET(s, "/v1/jobs/1"); /* so that the next move finds one to outdate */
+        reply_free(&kept);
+    }
+    server_free(s);
+}
+
 Test(api_jobs, live_progress_is_shown_while_the_job_is_active) {
     struct server *s = server_start(NULL);
     submit(s);
