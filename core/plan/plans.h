@@ -15,7 +15,7 @@
 struct vx_err;
 
 #define VX_MAX_STAGES  9
-#define VX_MAX_CONFIGS 4
+#define VX_MAX_CONFIGS 16
 
 enum vx_norm {
     VX_NORM_ZSCORE,
@@ -67,10 +67,17 @@ const struct vx_plan_config *vx_plans_config(const struct vx_plans *plans, const
 
 /* nnU-Net's plans.json; new reference, NULL when out of memory. */
 json_t *vx_plans_to_json(const struct vx_plans *plans);
-/* Reads plans written by voxeld or nnU-Net (PlainConvUNet only). VX_E_INVALID names the field that
- * contradicts another or is missing; VX_E_UNSUPPORTED names a network, resampling function or
- * normalisation that voxeld does not have. */
+/* Reads plans written or edited by people, voxeld or nnU-Net, the network in today's form or in
+ * that of nnU-Net's first v2 releases. Inheritance between configurations is resolved.
+ * Configurations that ask for what voxeld does not have (another network, resampling function or
+ * normalisation, a cascade) are left out; vx_plans_read_config says why. VX_E_INVALID names the
+ * field, in any configuration, that contradicts another or is missing. */
 int vx_plans_from_json(const json_t *json, struct vx_plans *ret, struct vx_err *err);
+/* One configuration of plans.json, or why it cannot be used: VX_E_NOT_FOUND
+ * "unknown_configuration" lists those that there are, VX_E_UNSUPPORTED "unsupported_plans" names
+ * field and value, VX_E_INVALID "invalid_plans" the field. */
+int vx_plans_read_config(const json_t *json, const char *name, struct vx_plan_config *ret,
+                         struct vx_err *err);
 
 /* Voxels per stage divide evenly: product of the strides per axis. */
 void vx_plan_divisor(const struct vx_plan_config *config, int ret_divisor[3]);

@@ -1,5 +1,5 @@
 /* Target spacing, transpose and median shape. */
-#include "plan/rules.h"
+#include "plan/planner/rules.h"
 
 #include "base/err.h"
 #include "base/own.h"

@@ -1,6 +1,6 @@
 #include "plan/planner.h"
 
-#include "plan/rules.h"
+#include "plan/planner/rules.h"
 
 #include "base/err.h"
 

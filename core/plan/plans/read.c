@@ -1,30 +1,26 @@
 /* plans.json, read and checked. Plans may come from people or from nnU-Net: nothing in them is
  * trusted. */
-#include "plan/plans.h"
+#include "plan/plans/reading.h"
 
 #include "base/err.h"
+#include "base/own.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
 
-/* One configuration while it is read: where it is, for messages. */
-struct reading {
-    const char *name;
-    struct vx_err *err;
-};
-
-static int bad(const struct reading *r, const char *field, const char *why) {
+int plans_bad(const struct reading *r, const char *field, const char *why) {
     vx_fail(r->err, VX_E_INVALID, "invalid_plans", "plans: configuration %s, %s: %s", r->name,
             field, why);
     vx_err_at(r->err, "/configurations/%s/%s", r->name, field);
     return VX_E_INVALID;
 }
 
-static int foreign(const struct reading *r, const char *field, const json_t *value) {
+int plans_foreign(const struct reading *r, const char *field, const json_t *value) {
+    vx_auto_free char *text = value ? json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
     vx_fail(r->err, VX_E_UNSUPPORTED, "unsupported_plans",
-            "plans: configuration %s uses %s = %s, which voxeld does not have", r->name, field,
-            json_is_string(value) ? json_string_value(value) : "(none)");
+            "plans: configuration %s uses %s = %.100s, which voxeld does not have", r->name, field,
+            text ? text : "(none)");
     vx_err_at(r->err, "/configurations/%s/%s", r->name, field);
     return VX_E_UNSUPPORTED;
 }
@@ -52,7 +48,7 @@ static bool read_axes(const json_t *list, int dims, double lo, double hi, double
     return true;
 }
 
-static bool read_axes_int(const json_t *list, int dims, int lo, int hi, int out[3]) {
+bool plans_axes_int(const json_t *list, int dims, int lo, int hi, int out[3]) {
     double x[3];
     if (!read_axes(list, dims, lo, hi, 1, x)) {
         return false;
@@ -66,76 +62,14 @@ static bool read_axes_int(const json_t *list, int dims, int lo, int hi, int out[
     return true;
 }
 
-/* A list of n ints, or one int for all of them, as nnU-Net also accepts. */
-static bool read_counts(const json_t *value, int n, int *out) {
-    for (int i = 0; i < n; i++) {
-        const json_t *v = json_is_array(value) ? json_array_get(value, (size_t)i) : value;
-        if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > 8) {
-            return false;
-        }
-        out[i] = (int)json_integer_value(v);
-    }
-    return !json_is_array(value) || json_array_size(value) == (size_t)n;
-}
-
-static int read_architecture(const json_t *json, const struct reading *r,
-                             struct vx_plan_config *c) {
-    const json_t *arch = json_object_get(json, "architecture");
-    const json_t *args = json_object_get(arch, "arch_kwargs");
-    const json_t *class = json_object_get(arch, "network_class_name");
-    if (!json_is_object(args)) {
-        return bad(r, "architecture", "must be an object with arch_kwargs");
-    }
-    if (!is_string(arch, "network_class_name",
-                   "dynamic_network_architectures.architectures.unet.PlainConvUNet")) {
-        return foreign(r, "network_class_name", class);
-    }
-    if (!json_is_null(json_object_get(args, "dropout_op")) && json_object_get(args, "dropout_op")) {
-        return foreign(r, "dropout_op", json_object_get(args, "dropout_op"));
-    }
-    int64_t n = json_integer_value(json_object_get(args, "n_stages"));
-    const json_t *features = json_object_get(args, "features_per_stage");
-    const json_t *kernels = json_object_get(args, "kernel_sizes"),
-                 *strides = json_object_get(args, "strides");
-    if (n < 2 || n > VX_MAX_STAGES) {
-        return bad(r, "n_stages", "must be from 2 to 9");
-    }
-    if (json_array_size(features) != (size_t)n || json_array_size(kernels) != (size_t)n ||
-        json_array_size(strides) != (size_t)n) {
-        return bad(r, "n_stages",
-                   "features_per_stage, kernel_sizes and strides must each have n_stages entries");
-    }
-    c->n_stages = (int)n;
-    for (int s = 0; s < c->n_stages; s++) {
-        const json_t *f = json_array_get(features, (size_t)s);
-        if (!json_is_integer(f) || json_integer_value(f) < 1 || json_integer_value(f) > 4096) {
-            return bad(r, "features_per_stage", "must be integers from 1 to 4096");
-        }
-        c->features[s] = (int)json_integer_value(f);
-        if (!read_axes_int(json_array_get(kernels, (size_t)s), c->dims, 1, 7, c->kernels[s])) {
-            return bad(r, "kernel_sizes", "must be integers from 1 to 7, one per axis");
-        }
-        if (!read_axes_int(json_array_get(strides, (size_t)s), c->dims, 1, 4, c->strides[s])) {
-            return bad(r, "strides", "must be integers from 1 to 4, one per axis");
-        }
-    }
-    if (!read_counts(json_object_get(args, "n_conv_per_stage"), c->n_stages, c->convs_encoder) ||
-        !read_counts(json_object_get(args, "n_conv_per_stage_decoder"), c->n_stages - 1,
-                     c->convs_decoder)) {
-        return bad(r, "n_conv_per_stage",
-                   "must be counts from 1 to 8, one per stage (decoder: one fewer)");
-    }
-    return VX_OK;
-}
-
 static int read_normalisation(const json_t *json, const struct reading *r,
                               struct vx_plan_config *c) {
     const json_t *schemes = json_object_get(json, "normalization_schemes");
     const json_t *masks = json_object_get(json, "use_mask_for_norm");
     size_t n = json_array_size(schemes);
     if (n < 1 || n > VX_MAX_CHANNELS || json_array_size(masks) != n) {
-        return bad(r, "normalization_schemes",
-                   "and use_mask_for_norm must have one entry per channel");
+        return plans_bad(r, "normalization_schemes",
+                         "and use_mask_for_norm must have one entry per channel");
     }
     c->n_channels = (int)n;
     for (size_t i = 0; i < n; i++) {
@@ -148,7 +82,7 @@ static int read_normalisation(const json_t *json, const struct reading *r,
             }
         }
         if (found < 0) {
-            return foreign(r, "normalization_schemes", scheme);
+            return plans_foreign(r, "normalization_schemes", scheme);
         }
         c->norm[i] = (enum vx_norm)found;
         c->use_mask_for_norm[i] = json_is_true(json_array_get(masks, i));
@@ -162,13 +96,13 @@ static int read_resampling(const json_t *json, const struct reading *r, const ch
     snprintf(fn, sizeof fn, "resampling_fn_%s", what);
     snprintf(kwargs, sizeof kwargs, "resampling_fn_%s_kwargs", what);
     if (!is_string(json, fn, "resample_data_or_seg_to_shape")) {
-        return foreign(r, fn, json_object_get(json, fn));
+        return plans_foreign(r, fn, json_object_get(json, fn));
     }
     const json_t *args = json_object_get(json, kwargs);
     const json_t *o = json_object_get(args, "order"), *z = json_object_get(args, "order_z");
     const json_t *force = json_object_get(args, "force_separate_z");
     if (!json_is_integer(o) || !json_is_integer(z) || (force && !json_is_null(force))) {
-        return bad(r, kwargs, "must have order, order_z and force_separate_z null");
+        return plans_bad(r, kwargs, "must have order, order_z and force_separate_z null");
     }
     *order = (int)json_integer_value(o);
     *order_z = (int)json_integer_value(z);
@@ -188,15 +122,15 @@ static int check_config(const struct reading *r, const struct vx_plan_config *c)
     vx_plan_divisor(c, divisor);
     for (int a = 0; a < 3; a++) {
         if (c->strides[0][a] != 1) {
-            return bad(r, "strides", "the first stage must have stride 1");
+            return plans_bad(r, "strides", "the first stage must have stride 1");
         }
         if (c->patch_size[a] % divisor[a] != 0) {
-            return bad(r, "patch_size",
-                       "must be divisible by the product of the strides on every axis");
+            return plans_bad(r, "patch_size",
+                             "must be divisible by the product of the strides on every axis");
         }
         for (int s = 0; s < c->n_stages; s++) {
             if (c->kernels[s][a] % 2 == 0) {
-                return bad(r, "kernel_sizes", "must be odd");
+                return plans_bad(r, "kernel_sizes", "must be odd");
             }
         }
     }
@@ -206,7 +140,7 @@ static int check_config(const struct reading *r, const struct vx_plan_config *c)
 static int config_from_json(const json_t *json, const struct reading *r, struct vx_plan_config *c) {
     size_t dims = json_array_size(json_object_get(json, "patch_size"));
     if (dims != 2 && dims != 3) {
-        return bad(r, "patch_size", "must have two or three numbers");
+        return plans_bad(r, "patch_size", "must have two or three numbers");
     }
     c->dims = (int)dims;
     snprintf(c->name, sizeof c->name, "%s", r->name);
@@ -216,26 +150,29 @@ static int config_from_json(const json_t *json, const struct reading *r, struct 
                  *dice = json_object_get(json, "batch_dice");
     if (!json_is_integer(batch) || json_integer_value(batch) < 1 ||
         json_integer_value(batch) > 100000) {
-        return bad(r, "batch_size", "must be a positive integer");
+        return plans_bad(r, "batch_size", "must be a positive integer");
     }
     if (!json_is_boolean(dice)) {
-        return bad(r, "batch_dice", "must be true or false");
+        return plans_bad(r, "batch_dice", "must be true or false");
     }
     c->batch_size = (int)json_integer_value(batch);
     c->batch_dice = json_is_true(dice);
-    if (!read_axes_int(json_object_get(json, "patch_size"), c->dims, 1, 4096, c->patch_size)) {
-        return bad(r, "patch_size", "must be integers from 1 to 4096");
+    if (!plans_axes_int(json_object_get(json, "patch_size"), c->dims, 1, 4096, c->patch_size)) {
+        return plans_bad(r, "patch_size", "must be integers from 1 to 4096");
     }
     if (!read_axes(json_object_get(json, "spacing"), c->dims, 1e-6, 1e6, 0, c->spacing)) {
-        return bad(r, "spacing", "must be positive numbers, one per axis of the patch");
+        return plans_bad(r, "spacing", "must be positive numbers, one per axis of the patch");
     }
     if (!read_axes(json_object_get(json, "median_image_size_in_voxels"), c->dims, 1, 1e6, 1,
                    c->median_shape)) {
-        return bad(r, "median_image_size_in_voxels",
-                   "must be positive numbers, one per axis of the patch");
+        return plans_bad(r, "median_image_size_in_voxels",
+                         "must be positive numbers, one per axis of the patch");
+    }
+    if (!is_string(json, "preprocessor_name", "DefaultPreprocessor")) {
+        return plans_foreign(r, "preprocessor_name", json_object_get(json, "preprocessor_name"));
     }
     int rc = read_normalisation(json, r, c);
-    rc = rc == VX_OK ? read_architecture(json, r, c) : rc;
+    rc = rc == VX_OK ? plans_read_architecture(json, r, c) : rc;
     rc = rc == VX_OK ? read_resampling(json, r, "data", 3, &c->order_data, &c->order_data_z) : rc;
     rc = rc == VX_OK ? read_resampling(json, r, "seg", 1, &c->order_seg, &c->order_seg_z) : rc;
     rc = rc == VX_OK
@@ -246,8 +183,8 @@ static int config_from_json(const json_t *json, const struct reading *r, struct 
 
 static int read_transpose(const json_t *json, struct vx_plans *p, struct vx_err *err) {
     bool good =
-        read_axes_int(json_object_get(json, "transpose_forward"), 3, 0, 2, p->transpose_forward) &&
-        read_axes_int(json_object_get(json, "transpose_backward"), 3, 0, 2, p->transpose_backward);
+        plans_axes_int(json_object_get(json, "transpose_forward"), 3, 0, 2, p->transpose_forward) &&
+        plans_axes_int(json_object_get(json, "transpose_backward"), 3, 0, 2, p->transpose_backward);
     for (int a = 0; good && a < 3; a++) {
         good = p->transpose_backward[p->transpose_forward[a]] == a;
     }
@@ -255,6 +192,87 @@ static int read_transpose(const json_t *json, struct vx_plans *p, struct vx_err 
                 : vx_fail(err, VX_E_INVALID, "invalid_plans",
                           "plans: transpose_forward and transpose_backward must be inverse "
                           "permutations of 0, 1, 2");
+}
+
+/* How the files are read and labels understood, for all configurations. */
+static int check_classes(const json_t *json, struct vx_err *err) {
+    static const struct {
+        const char *field, *known[3];
+    } table[] = {{"image_reader_writer", {"SimpleITKIO", "NibabelIO", NULL}},
+                 {"label_manager", {"LabelManager", NULL}}};
+    for (size_t i = 0; i < VX_COUNTOF(table); i++) {
+        bool good = false;
+        for (const char *const *k = table[i].known; *k; k++) {
+            good = good || is_string(json, table[i].field, *k);
+        }
+        if (!good) {
+            const char *s = json_string_value(json_object_get(json, table[i].field));
+            vx_fail(err, VX_E_UNSUPPORTED, "unsupported_plans",
+                    "plans: %s is %.60s, which voxeld does not have", table[i].field,
+                    s ? s : "(none)");
+            return vx_err_at(err, "/%s", table[i].field), VX_E_UNSUPPORTED;
+        }
+    }
+    return VX_OK;
+}
+
+static int read_config(const json_t *configs, const char *name, int channels,
+                       struct vx_plan_config *ret, struct vx_err *err) {
+    struct reading r = {name, err};
+    struct vx_plan_config c = {0};
+    vx_auto_json json_t *json = NULL;
+    int rc = plans_inherit(configs, name, &json, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
+    if (json_object_get(json, "previous_stage")) {
+        return plans_foreign(&r, "previous_stage", json_object_get(json, "previous_stage"));
+    }
+    if (strlen(name) >= sizeof c.name) {
+        return plans_bad(&r, "name", "is longer than 31 characters");
+    }
+    rc = config_from_json(json, &r, &c);
+    if (rc == VX_OK && c.n_channels != channels) {
+        rc = plans_bad(&r, "normalization_schemes",
+                       "has another number of channels than the intensity properties");
+    }
+    if (rc == VX_OK) {
+        *ret = c;
+    }
+    return rc;
+}
+
+int vx_plans_read_config(const json_t *json, const char *name, struct vx_plan_config *ret,
+                         struct vx_err *err) {
+    const json_t *channels = json_object_get(json, "foreground_intensity_properties_per_channel");
+    return read_config(json_object_get(json, "configurations"), name,
+                       (int)json_object_size(channels), ret, err);
+}
+
+/* All but those that ask for what voxeld does not have: they stand in nobody's way. */
+static int read_configs(const json_t *configs, struct vx_plans *p, struct vx_err *err) {
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)configs, name, value) {
+        struct vx_err why = {0};
+        struct vx_plan_config c;
+        int rc = read_config(configs, name, p->n_channels, &c, &why);
+        if (rc == VX_E_UNSUPPORTED) {
+            continue;
+        }
+        if (rc == VX_OK && p->n_configs == VX_MAX_CONFIGS) {
+            rc = vx_fail(&why, VX_E_LIMIT, "invalid_plans", "plans: more than %d configurations",
+                         VX_MAX_CONFIGS);
+        }
+        if (rc != VX_OK) {
+            if (err) {
+                *err = why;
+            }
+            return rc;
+        }
+        p->configs[p->n_configs++] = c;
+    }
+    return VX_OK;
 }
 
 int vx_plans_from_json(const json_t *json, struct vx_plans *ret, struct vx_err *err) {
@@ -290,25 +308,8 @@ int vx_plans_from_json(const json_t *json, struct vx_plans *ret, struct vx_err *
     rc =
         vx_intensity_from_json(json_object_get(json, "foreground_intensity_properties_per_channel"),
                                p.intensity, &p.n_channels, err);
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)configs, key, value) {
-        struct reading r = {key, err};
-        if (rc != VX_OK || json_object_get(value, "inherits_from") ||
-            strlen(key) >= sizeof p.configs[0].name) {
-            continue; /* cascade stages and people's own variants: not run by this version */
-        }
-        if (p.n_configs == VX_MAX_CONFIGS) {
-            return vx_fail(err, VX_E_LIMIT, "invalid_plans", "plans: more than %d configurations",
-                           VX_MAX_CONFIGS);
-        }
-        rc = config_from_json(value, &r, &p.configs[p.n_configs]);
-        if (rc == VX_OK && p.configs[p.n_configs].n_channels != p.n_channels) {
-            rc = bad(&r, "normalization_schemes",
-                     "has another number of channels than the intensity properties");
-        }
-        p.n_configs++;
-    }
+    rc = rc == VX_OK ? check_classes(json, err) : rc;
+    rc = rc == VX_OK ? read_configs(configs, &p, err) : rc;
     if (rc == VX_OK) {
         *ret = p;
     }

@@ -1,5 +1,5 @@
 /* Memory estimate and what follows from it: patch and batch size. */
-#include "plan/rules.h"
+#include "plan/planner/rules.h"
 
 #include "base/err.h"
 

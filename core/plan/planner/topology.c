@@ -1,5 +1,5 @@
 /* Pooling strides and kernel sizes from spacing and patch. */
-#include "plan/rules.h"
+#include "plan/planner/rules.h"
 
 #include <math.h>
 #include <string.h>
