@@ -22,11 +22,6 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 
-static bool wants_replace(const char *spec) {
-    vx_auto_json json_t *o = json_loads(spec, 0, NULL);
-    return json_is_true(json_object_get(json_object_get(o, "results"), "replace"));
-}
-
 /* A device that this host does not have is refused at once instead of waiting for ever. */
 static int check_device(struct vx_app *app, const char *spec, struct vx_err *err) {
     vx_auto_json json_t *o = json_loads(spec, 0, NULL);
@@ -47,12 +42,17 @@ static int check_device(struct vx_app *app, const char *spec, struct vx_err *err
 }
 
 static int check_result(struct vx_app *app, const struct vx_job_new *job, struct vx_err *err) {
-    vx_auto_free char *path = vx_publish_path(app->config.results, job->dataset, job->results_name,
-                                              job->configuration, job->fold);
+    vx_auto_json json_t *spec = json_loads(job->spec, 0, NULL);
+    bool replace = json_is_true(json_object_get(json_object_get(spec, "results"), "replace"));
+    struct vx_result_place place = {
+        app->config.results, job->dataset,
+        job->results_name,   json_string_value(json_object_get(spec, "plans")),
+        job->configuration,  job->fold};
+    vx_auto_free char *path = vx_publish_path(&place);
     if (!path) {
         return vx_fail(err, VX_E_NOMEM, NULL, "checking the results folder");
     }
-    if (!vx_path_exists(path) || wants_replace(job->spec)) {
+    if (!vx_path_exists(path) || replace) {
         return VX_OK;
     }
     vx_fail(err, VX_E_EXISTS, "result_exists",

@@ -10,6 +10,7 @@
 #include "cache/cache.h"
 #include "cache/key.h"
 #include "daemon/config.h"
+#include "daemon/plans_source.h"
 #include "daemon/session/brief.h"
 #include "daemon/telemetry/procstat.h"
 #include "loader/pool.h"
@@ -69,8 +70,7 @@ static int check_trainable(const struct work *w, struct vx_err *err) {
     return vx_err_at(err, "/dataset");
 }
 
-static int read_plans(struct work *w, struct vx_err *err) {
-    vx_auto_json json_t *json = NULL;
+static int read_dataset(struct work *w, struct vx_err *err) {
     vx_auto_free char *path = vx_strf("%s/dataset.json", w->in->raw_dir);
     int rc = path ? vx_dataset_load(w->in->raw_dir, &w->dataset, err)
                   : vx_fail(err, VX_E_NOMEM, NULL, "planning");
@@ -78,31 +78,43 @@ static int read_plans(struct work *w, struct vx_err *err) {
     if (rc == VX_OK) {
         rc = vx_json_load_file(path, 64u << 20, &w->dataset_json, err);
     }
-    if (rc == VX_OK && !w->in->plans) {
-        rc = vx_fail(err, VX_E_STATE, "dataset_not_ready",
-                     "data set %s has no plan; register it again", w->dataset.name);
-    }
     if (rc == VX_OK) {
-        rc = vx_json_parse(w->in->plans, strlen(w->in->plans), 64u << 20, 32, &json, err);
+        w->dataset_dir = vx_strf("%s/%s", w->in->config->preprocessed, w->dataset.name);
+        rc = w->dataset_dir ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "planning");
     }
-    if (rc == VX_OK) {
-        rc = vx_plans_from_json(json, &w->plans, err);
-    }
-    if (rc != VX_OK) {
-        return rc;
-    }
+    return rc;
+}
+
+static int find_config(struct work *w, const json_t *json, struct vx_err *err) {
     for (int i = 0; i < w->plans.n_configs; i++) {
         if (strcmp(w->plans.configs[i].name, w->spec.configuration) == 0) {
             w->config = &w->plans.configs[i];
         }
     }
     if (!w->config) {
-        vx_fail(err, VX_E_NOT_FOUND, "unknown_configuration",
-                "the plan of %s has no configuration \"%s\"", w->dataset.name,
-                w->spec.configuration);
-        return vx_err_at(err, "/configuration");
+        struct vx_plan_config ignored;
+        int rc = vx_plans_read_config(json, w->spec.configuration, &ignored, err);
+        if (rc == VX_E_NOT_FOUND) {
+            return vx_err_at(err, "/configuration");
+        }
+        return rc; /* what it is that voxeld does not have */
+    }
+    if (w->config->n_channels != w->dataset.n_channels) {
+        vx_fail(err, VX_E_INVALID, "plans_mismatch",
+                "the plan %s is for %d channels, the data set %s has %d", w->spec.plans,
+                w->config->n_channels, w->dataset.name, w->dataset.n_channels);
+        return vx_err_at(err, "/plans");
     }
     return VX_OK;
+}
+
+static int read_plans(struct work *w, struct vx_err *err) {
+    vx_auto_json json_t *json = NULL;
+    struct vx_plans_source source = {w->spec.plans, w->dataset.name, w->in->job_dir, w->dataset_dir,
+                                     w->in->plans};
+    int rc = vx_plans_find(&source, &json, err);
+    rc = rc == VX_OK ? vx_plans_from_json(json, &w->plans, err) : rc;
+    return rc == VX_OK ? find_config(w, json, err) : rc;
 }
 
 static int apply_overrides(struct work *w, struct vx_err *err) {
@@ -342,10 +354,6 @@ static bool store_is_current(const struct work *w, const char *store_dir) {
 }
 
 static int find_store(struct work *w, struct vx_resolved *r, struct vx_err *err) {
-    w->dataset_dir = vx_strf("%s/%s", w->in->config->preprocessed, w->dataset.name);
-    if (!w->dataset_dir) {
-        return vx_fail(err, VX_E_NOMEM, NULL, "planning");
-    }
     int rc = vx_cache_key(&w->plans, w->config, &w->dataset, &w->key, err);
     if (rc != VX_OK) {
         return rc;
@@ -372,8 +380,8 @@ int vx_resolve(const struct vx_resolve_input *in, struct vx_resolved *ret, struc
     }
     w->in = in;
     int rc = vx_mkdirs(in->job_dir, 0755, err);
-    int (*const steps[])(struct work *, struct vx_err *) = {read_spec, read_plans, apply_overrides,
-                                                            list_cases};
+    int (*const steps[])(struct work *, struct vx_err *) = {read_spec, read_dataset, read_plans,
+                                                            apply_overrides, list_cases};
     for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(steps); i++) {
         rc = steps[i](w, err);
     }

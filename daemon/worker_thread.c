@@ -283,8 +283,9 @@ static int publish(struct vx_worker_thread *w, json_t *result, struct vx_err *er
     vx_recorder_draw(w->recorder, NULL);
     vx_auto_json json_t *job = json_pack("{s:I, s:O, s:O}", "id", (json_int_t)b->job_id, "spec",
                                          b->spec, "result", result);
-    struct vx_publish p = {b->dir,  b->results_root, b->dataset, b->name, b->configuration,
-                           b->fold, b->job_id,       b->replace, job};
+    struct vx_publish p = {
+        .job_dir = b->dir, .job_id = b->job_id, .replace = b->replace, .job = job};
+    vx_brief_place(b, &p.place);
     vx_auto_free char *path = NULL;
     int rc = vx_publish(&p, &path, err);
     if (rc == VX_OK) {
@@ -333,8 +334,9 @@ static void conclude(struct vx_worker_thread *w, int64_t job, enum vx_session_en
 /* Another job may have published there since this one was accepted: better said now than after days
  * of training. */
 static int check_place(const struct vx_brief *b, struct vx_err *err) {
-    vx_auto_free char *path =
-        vx_publish_path(b->results_root, b->dataset, b->name, b->configuration, b->fold);
+    struct vx_result_place place;
+    vx_brief_place(b, &place);
+    vx_auto_free char *path = vx_publish_path(&place);
     return path ? vx_publish_check(path, b->job_id, b->replace, err)
                 : vx_fail(err, VX_E_NOMEM, NULL, "starting job %lld", (long long)b->job_id);
 }

@@ -56,6 +56,18 @@ static bool folder_name(const char *text) {
     return strstr(text, "__") == NULL; /* separates the parts of nnU-Net's folder names */
 }
 
+/* A string that becomes a part of the name of a results folder. */
+static void parse_folder_name(const json_t *json, const char *base, const char *key, char *buf,
+                              size_t size, struct vx_json_problems *ps) {
+    char at[64];
+    snprintf(at, sizeof at, "%s/%s", base, key);
+    if (vx_json_get_string(json, base, key, buf, size, ps) && (!buf[0] || !folder_name(buf))) {
+        vx_json_problem(
+            ps, at, "invalid_value",
+            "may have letters, digits, '-', '.' and single '_', and must not start with '.'");
+    }
+}
+
 static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
     static const char *const types[] = {"train",   "prepare",   "validate",
                                         "predict", "benchmark", NULL};
@@ -71,17 +83,14 @@ static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json
 }
 
 static void parse_what(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
-    static const char *const configurations[] = {"3d_fullres", "2d", "3d_lowres", NULL};
     if (!json_object_get(json, "dataset")) {
         vx_json_problem(ps, "/dataset", "missing", "is required, e.g. \"Dataset004_Hippocampus\"");
     } else if (vx_json_get_string(json, "", "dataset", s->dataset, sizeof s->dataset, ps) &&
                !vx_dataset_name_ok(s->dataset)) {
         vx_json_problem(ps, "/dataset", "invalid_value", "must look like Dataset004_Hippocampus");
     }
-    int configuration = one_of(json, "", "configuration", configurations, ps);
-    if (configuration >= 0) {
-        snprintf(s->configuration, sizeof s->configuration, "%s", configurations[configuration]);
-    }
+    parse_folder_name(json, "", "configuration", s->configuration, sizeof s->configuration, ps);
+    parse_folder_name(json, "", "plans", s->plans, sizeof s->plans, ps);
     const json_t *fold = json_object_get(json, "fold");
     if (json_is_string(fold) && strcmp(json_string_value(fold), "all") == 0) {
         s->fold = VX_FOLD_ALL;
@@ -126,12 +135,7 @@ static void parse_results(const json_t *json, struct vx_job_spec *s, struct vx_j
         return;
     }
     vx_json_only_keys(o, "/results", (const char *const[]){"name", "replace", NULL}, ps);
-    if (vx_json_get_string(o, "/results", "name", s->results.name, sizeof s->results.name, ps) &&
-        !folder_name(s->results.name)) {
-        vx_json_problem(
-            ps, "/results/name", "invalid_value",
-            "may have letters, digits, '-', '.' and single '_', and must not start with '.'");
-    }
+    parse_folder_name(o, "/results", "name", s->results.name, sizeof s->results.name, ps);
     vx_json_get_bool(o, "/results", "replace", &s->results.replace, ps);
 }
 
@@ -177,7 +181,10 @@ static void parse_patch(const json_t *plan, struct vx_job_spec *s, struct vx_jso
     if (n == 2) {
         s->plan.patch_size[0] = 1;
     }
-    if (n && (n == 2) != (strcmp(s->configuration, "2d") == 0)) {
+    /* other configurations are people's own: the plan says what they are */
+    bool flat = strcmp(s->configuration, "2d") == 0;
+    bool planned = flat || strncmp(s->configuration, "3d_", 3) == 0;
+    if (n && planned && (n == 2) != flat) {
         vx_json_problem(ps, "/plan/patch_size", "invalid_value",
                         "must have %s numbers for configuration %s", n == 2 ? "three" : "two",
                         s->configuration);
@@ -268,9 +275,9 @@ int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_pr
         return VX_E_INVALID;
     }
     vx_json_only_keys(json, "",
-                      (const char *const[]){"type", "dataset", "configuration", "fold", "resources",
-                                            "priority", "results", "training", "plan", "loader",
-                                            "augment", "precision", "inference", NULL},
+                      (const char *const[]){"type", "dataset", "configuration", "plans", "fold",
+                                            "resources", "priority", "results", "training", "plan",
+                                            "loader", "augment", "precision", "inference", NULL},
                       ps);
     parse_type(json, &s, ps);
     parse_what(json, &s, ps);

@@ -16,6 +16,7 @@ const char *vx_job_type_word(enum vx_job_type type) {
 void vx_spec_defaults(struct vx_job_spec *spec) {
     *spec = (struct vx_job_spec){.type = VX_JOB_TRAIN,
                                  .configuration = "3d_fullres",
+                                 .plans = "nnUNetPlans",
                                  .resources = {"auto", 1},
                                  .results = {"voxeld", false},
                                  .training = {.epochs = 1000,
@@ -36,8 +37,10 @@ static json_t *auto_or_int(int value) {
     return value == VX_SPEC_AUTO ? json_string("auto") : json_integer(value);
 }
 
-static json_t *plan_to_json(const struct vx_plan_override *plan, bool flat) {
+/* Patches of volumes have no axis below 4: 1 is the axis that 2d leaves out. */
+static json_t *plan_to_json(const struct vx_plan_override *plan) {
     json_t *json = json_object();
+    bool flat = plan->patch_size[0] == 1;
     if (plan->batch_size > 0) {
         json_object_set_new(json, "batch_size", json_integer(plan->batch_size));
     }
@@ -74,18 +77,17 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
     json_t *loader = json_pack("{s:o, s:o, s:o, s:s}", "workers", auto_or_int(s->loader.workers),
                                "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch),
                                "cache", s->loader.cache);
-    return json_pack("{s:i, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:{s:s, s:b}, s:o, s:o, s:o, "
-                     "s:{s:s, s:b, s:b}, s:s, "
-                     "s:{s:b, s:f}}",
-                     "spec_version", VX_SPEC_VERSION, "type", vx_job_type_word(s->type), "dataset",
-                     s->dataset, "configuration", s->configuration, "fold", fold, "resources",
-                     "device", s->resources.device, "count", s->resources.count, "priority",
-                     s->priority, "results", "name", s->results.name, "replace", s->results.replace,
-                     "training", training, "plan",
-                     plan_to_json(&s->plan, strcmp(s->configuration, "2d") == 0), "loader", loader,
-                     "augment", "where", s->augment.where, "enabled", s->augment.enabled, "mirror",
-                     s->augment.mirror, "precision", precisions[s->precision], "inference",
-                     "mirroring", s->inference.mirroring, "step_size", s->inference.step_size);
+    return json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:{s:s, s:b}, s:o, s:o, s:o, "
+        "s:{s:s, s:b, s:b}, s:s, "
+        "s:{s:b, s:f}}",
+        "spec_version", VX_SPEC_VERSION, "type", vx_job_type_word(s->type), "dataset", s->dataset,
+        "configuration", s->configuration, "plans", s->plans, "fold", fold, "resources", "device",
+        s->resources.device, "count", s->resources.count, "priority", s->priority, "results",
+        "name", s->results.name, "replace", s->results.replace, "training", training, "plan",
+        plan_to_json(&s->plan), "loader", loader, "augment", "where", s->augment.where, "enabled",
+        s->augment.enabled, "mirror", s->augment.mirror, "precision", precisions[s->precision],
+        "inference", "mirroring", s->inference.mirroring, "step_size", s->inference.step_size);
 }
 
 /* One step per version: migrations[v] turns a spec of version v into one of v + 1, in place. */

@@ -20,7 +20,8 @@ enum vx_spec_precision { VX_SPEC_PRECISION_AUTO, VX_SPEC_FP32, VX_SPEC_BF16 };
 struct vx_job_spec {
     enum vx_job_type type;
     char dataset[128];      /* DatasetNNN_Name */
-    char configuration[32]; /* "3d_fullres" by default */
+    char configuration[32]; /* of the plans; "3d_fullres" by default */
+    char plans[64];         /* plans_name; "nnUNetPlans" by default */
     int fold;               /* 0..99 or VX_FOLD_ALL (-1, "all" in JSON) */
     struct {
         char device[32]; /* "auto", "cpu", "cpu:0", "cuda:1" */

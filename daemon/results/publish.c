@@ -17,10 +17,9 @@
 
 #define MARK "voxeld_job.json"
 
-char *vx_publish_path(const char *results_root, const char *dataset, const char *name,
-                      const char *configuration, const char *fold) {
-    return vx_strf("%s/%s/%s__nnUNetPlans__%s/fold_%s", results_root, dataset, name, configuration,
-                   fold);
+char *vx_publish_path(const struct vx_result_place *p) {
+    return vx_strf("%s/%s/%s__%s__%s/fold_%s", p->results_root, p->dataset, p->name, p->plans,
+                   p->configuration, p->fold);
 }
 
 static int copy_file(const char *from, const char *to, struct vx_err *err) {
@@ -206,11 +205,10 @@ static int fill_model_folder(const struct vx_publish *p, const char *model_dir,
 }
 
 int vx_publish(const struct vx_publish *p, char **ret_path, struct vx_err *err) {
-    vx_auto_free char *fold =
-        vx_publish_path(p->results_root, p->dataset, p->name, p->configuration, p->fold);
+    vx_auto_free char *fold = vx_publish_path(&p->place);
     vx_auto_free char *model = fold ? strndup(fold, (size_t)(strrchr(fold, '/') - fold)) : NULL;
     vx_auto_free char *tmp =
-        model ? vx_strf("%s/.fold_%s.%lld.tmp", model, p->fold, (long long)p->job_id) : NULL;
+        model ? vx_strf("%s/.fold_%s.%lld.tmp", model, p->place.fold, (long long)p->job_id) : NULL;
     if (!tmp) {
         return vx_fail(err, VX_E_NOMEM, NULL, "publishing");
     }

@@ -1,6 +1,6 @@
 /* Publishing a finished training into the results root, laid out as nnU-Net's:
  *
- *   RESULTS/DatasetXXX_Name/NAME__nnUNetPlans__3d_fullres/        plans.json, dataset.json
+ *   RESULTS/DatasetXXX_Name/NAME__PLANS__CONFIGURATION/           plans.json, dataset.json
  *     fold_F/      plans.json, dataset.json, checkpoint_{best,final}.safetensors, progress.png,
  *                  training_log_*.txt, validation/ with summary.json, voxeld_job.json
  *
@@ -17,18 +17,24 @@
 
 struct vx_err;
 
+/* Where a fold lies. */
+struct vx_result_place {
+    const char *results_root;
+    const char *dataset;
+    const char *name, *plans, *configuration; /* NAME__PLANS__CONFIGURATION */
+    const char *fold;                         /* "0" or "all" */
+};
+
 struct vx_publish {
     const char *job_dir;
-    const char *results_root;
-    const char *dataset, *name, *configuration, *fold; /* fold: "0" or "all" */
+    struct vx_result_place place;
     int64_t job_id;
     bool replace;
     const json_t *job; /* stored as voxeld_job.json: {"id", "spec", "result"} */
 };
 
 /* The fold folder's path; caller frees; NULL when out of memory. */
-char *vx_publish_path(const char *results_root, const char *dataset, const char *name,
-                      const char *configuration, const char *fold);
+char *vx_publish_path(const struct vx_result_place *place);
 /* *ret_path: the fold folder, caller frees. VX_E_EXISTS "result_exists" where another job's result
  * lies there and replace is not set; with replace it is kept as fold_F.ID of the job that made it
  * (or of this one). */

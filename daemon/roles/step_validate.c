@@ -166,8 +166,9 @@ static int validate(struct validation *v, struct vx_validate_result *ret, struct
     const struct vx_brief *b = v->step->brief;
     char stamp[VX_SHA256_HEX];
     vx_auto_free char *out = vx_strf("%s/validation", b->dir);
-    vx_auto_free char *fold =
-        vx_publish_path(b->results_root, b->dataset, b->name, b->configuration, b->fold);
+    struct vx_result_place place;
+    vx_brief_place(b, &place);
+    vx_auto_free char *fold = vx_publish_path(&place);
     vx_auto_free char *final = fold ? vx_strf("%s/validation", fold) : NULL;
     int rc =
         out && final ? stamp_of(b->dir, stamp, err) : vx_fail(err, VX_E_NOMEM, NULL, "validation");

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "daemon/config.h"
+#include "daemon/plans_source.h"
 #include "daemon/resolve.h"
 #include "daemon/results/publish.h"
 #include "daemon/results/recorder.h"
@@ -52,6 +53,28 @@ static const char *env(const char *name) {
     return getenv(name);
 }
 
+/* Names the job by what it asks for: its spec and, where people have one, the plan of their own. */
+static int digest_of(const struct run *r, char ret[VX_SHA256_HEX], struct vx_err *err) {
+    vx_auto_free char *dir = vx_strf("%s/%s", r->config.preprocessed, r->spec.dataset);
+    vx_auto_free char *path = dir ? vx_plans_path(dir, r->spec.plans) : NULL;
+    vx_auto_free char *plans = NULL, *both = NULL;
+    if (!path) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "planning");
+    }
+    if (vx_path_exists(path)) {
+        int rc = vx_read_file(path, 64u << 20, &plans, NULL, err);
+        if (rc != VX_OK) {
+            return rc;
+        }
+    }
+    both = vx_strf("%s%s", r->spec_text, plans ? plans : "");
+    if (!both) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "planning");
+    }
+    vx_sha256_hex(both, strlen(both), ret);
+    return VX_OK;
+}
+
 static int read_spec(struct run *r, const char *path, struct vx_err *err) {
     vx_auto_json json_t *json = NULL;
     struct vx_json_problems problems = {0};
@@ -63,13 +86,13 @@ static int read_spec(struct run *r, const char *path, struct vx_err *err) {
         vx_fail(err, VX_E_INVALID, "spec_invalid", "%s: %s", path, problems.list[0].text);
         return vx_err_at(err, "%s", problems.list[0].pointer);
     }
-    char digest[VX_SHA256_HEX];
     r->spec_json = vx_spec_to_json(&r->spec);
     r->spec_text = r->spec_json ? vx_json_canonical(r->spec_json) : NULL;
-    if (!r->spec_text) {
-        return vx_fail(err, VX_E_NOMEM, NULL, "%s", path);
+    char digest[VX_SHA256_HEX];
+    rc = r->spec_text ? digest_of(r, digest, err) : vx_fail(err, VX_E_NOMEM, NULL, "%s", path);
+    if (rc != VX_OK) {
+        return rc;
     }
-    vx_sha256_hex(r->spec_text, strlen(r->spec_text), digest);
     r->raw_dir = vx_strf("%s/%s", r->config.data, r->spec.dataset);
     r->job_dir = vx_strf("%s/train/%.16s", r->config.state, digest);
     return r->raw_dir && r->job_dir ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "%s", path);
@@ -146,8 +169,8 @@ static int publish(struct run *r, json_t *result, struct vx_err *err) {
     vx_recorder_draw(r->recorder, NULL);
     vx_auto_json json_t *job =
         json_pack("{s:i, s:O, s:O}", "id", 0, "spec", b->spec, "result", result);
-    struct vx_publish p = {b->dir, b->results_root, b->dataset, b->name, b->configuration, b->fold,
-                           0,      b->replace,      job};
+    struct vx_publish p = {.job_dir = b->dir, .replace = b->replace, .job = job};
+    vx_brief_place(b, &p.place);
     vx_auto_free char *path = NULL;
     int rc = vx_publish(&p, &path, err);
     if (rc == VX_OK) {

@@ -4,6 +4,7 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/own.h"
+#include "daemon/results/publish.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -152,6 +153,12 @@ int vx_brief_read(const char *path, struct vx_brief **ret, struct vx_err *err) {
     }
     *ret = b;
     return VX_OK;
+}
+
+void vx_brief_place(const struct vx_brief *b, struct vx_result_place *ret) {
+    const char *plans = json_string_value(json_object_get(b->plans, "plans_name"));
+    *ret = (struct vx_result_place){b->results_root,        b->dataset,       b->name,
+                                    plans ? plans : "none", b->configuration, b->fold};
 }
 
 void vx_brief_release(struct vx_brief *b) {

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct vx_err;
+struct vx_result_place;
 
 #define VX_BRIEF_FORMAT 1
 
@@ -47,6 +48,8 @@ struct vx_brief {
 int vx_brief_write(const char *path, const struct vx_brief *b, struct vx_err *err);
 /* VX_E_CORRUPT names what is wrong. *ret is heap memory. */
 int vx_brief_read(const char *path, struct vx_brief **ret, struct vx_err *err);
+/* Where its result will lie; pointers are borrowed from b. */
+void vx_brief_place(const struct vx_brief *b, struct vx_result_place *ret);
 /* Accepts NULL. */
 void vx_brief_free(struct vx_brief *b);
 /* Frees what an embedded brief holds. */

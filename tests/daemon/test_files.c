@@ -204,8 +204,11 @@ Test(daemon_files, publish_is_whole_and_keeps_what_was_there) {
     cr_assert_eq(vx_mkdirs(job_dir, 0755, NULL), VX_OK);
     fill_job(job_dir);
     vx_auto_json json_t *job = json_pack("{s:i}", "id", 7);
-    struct vx_publish p = {job_dir, results, "Dataset001_X", "voxeld", "3d_fullres",
-                           "0",     7,       false,          job};
+    struct vx_publish p = {job_dir,
+                           {results, "Dataset001_X", "voxeld", "nnUNetPlans", "3d_fullres", "0"},
+                           7,
+                           false,
+                           job};
     vx_auto_free char *path = NULL;
     struct vx_err err = {0};
     cr_assert_eq(vx_publish(&p, &path, &err), VX_OK, "%s", err.text);
@@ -247,10 +250,10 @@ Test(daemon_files, publish_leaves_nothing_half_done) {
     put(job_dir, "plans.json", "{}");
     put(job_dir, "dataset.json", "{}");
     vx_auto_json json_t *job = json_pack("{s:i}", "id", 7);
-    struct vx_publish p = {job_dir, root, "Dataset001_X", "voxeld", "3d_fullres",
-                           "0",     7,    false,          job};
+    struct vx_publish p = {
+        job_dir, {root, "Dataset001_X", "voxeld", "nnUNetPlans", "3d_fullres", "0"}, 7, false, job};
     vx_auto_free char *path = NULL;
-    vx_auto_free char *fold = vx_publish_path(root, "Dataset001_X", "voxeld", "3d_fullres", "0");
+    vx_auto_free char *fold = vx_publish_path(&p.place);
     struct vx_err err = {0};
     cr_assert_eq(vx_publish(&p, &path, &err), VX_E_NOT_FOUND);
     cr_assert(strstr(err.text, "checkpoint_final"), "%s", err.text);

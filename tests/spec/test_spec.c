@@ -82,7 +82,7 @@ static const struct {
     {"\"fold\": -1", "/fold", "out_of_range"},
     {"\"fold\": \"none\"", "/fold", "invalid_value"},
     {"\"fold\": 1.5", "/fold", "wrong_type"},
-    {"\"configuration\": \"4d\"", "/configuration", "invalid_value"},
+    {"\"configuration\": \"../2d\"", "/configuration", "invalid_value"},
     {"\"priority\": 1000", "/priority", "out_of_range"},
     {"\"resources\": {\"count\": 2}", "/resources/count", "out_of_range"},
     {"\"resources\": {\"device\": \"tpu\"}", "/resources/device", "invalid_value"},

@@ -32,9 +32,9 @@ static int check_patch(const struct vx_plan_config *c, struct vx_err *err) {
     int divisor[3], edge = 0;
     vx_plan_divisor(c, divisor);
     for (int a = 0; a < 3; a++) {
-        if (c->dims == 2 && a == 0 && c->patch_size[0] != 1) {
-            vx_fail(err, VX_E_INVALID, "patch_size",
-                    "a 2d configuration takes a patch of two axes");
+        if (a == 0 && (c->dims == 2) != (c->patch_size[0] == 1)) {
+            vx_fail(err, VX_E_INVALID, "patch_size", "configuration %s takes a patch of %s axes",
+                    c->name, c->dims == 2 ? "two" : "three");
             return vx_err_at(err, "/plan/patch_size"), VX_E_INVALID;
         }
         if (c->patch_size[a] % divisor[a] != 0) {
