@@ -250,9 +250,9 @@ static float *axis_weight(const struct vx_predictor *p, int axis, int64_t size) 
     return w;
 }
 
-/* Divides by the weights and the number of mirrorings. */
-static int normalise(const struct vx_predictor *p, const int64_t shape[3], float *logits,
-                     struct vx_err *err) {
+/* Divides by the weights and the number of mirrorings and passes. */
+int vx_predictor_finish(const struct vx_predictor *p, const int64_t shape[3], int passes,
+                        float *logits, struct vx_err *err) {
     vx_auto_free float *wz = axis_weight(p, 0, shape[0]);
     vx_auto_free float *wy = axis_weight(p, 1, shape[1]);
     vx_auto_free float *wx = axis_weight(p, 2, shape[2]);
@@ -263,7 +263,7 @@ static int normalise(const struct vx_predictor *p, const int64_t shape[3], float
     for (int c = 0; c < p->classes; c++) {
         for (int64_t z = 0; z < shape[0]; z++) {
             for (int64_t y = 0; y < shape[1]; y++) {
-                float w = wz[z] * wy[y] * (float)p->n_flips;
+                float w = wz[z] * wy[y] * (float)(p->n_flips * passes);
                 for (int64_t x = 0; x < shape[2]; x++) {
                     logits[x] /= w * wx[x];
                     finite = finite && isfinite(logits[x]);
@@ -291,14 +291,17 @@ static void set_job(const struct vx_predictor *p, const int64_t shape[3], const 
     }
 }
 
-int vx_predictor_run(struct vx_predictor *p, const float *image, const int64_t shape[3],
+void vx_predictor_begin(const struct vx_predictor *p, const int64_t shape[3], float *logits) {
+    memset(logits, 0, (size_t)(p->classes * volume_of(shape)) * sizeof *logits);
+}
+
+int vx_predictor_add(struct vx_predictor *p, const float *image, const int64_t shape[3],
                      float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err) {
     int64_t n[3], total = p->n_flips;
     for (int a = 0; a < 3; a++) {
         n[a] = vx_sliding_count(shape[a], p->patch[a], p->step);
         total *= n[a];
     }
-    memset(logits, 0, (size_t)(p->classes * volume_of(shape)) * sizeof *logits);
     for (int64_t done = 0; done < total;) {
         int filled = 0;
         while (filled < p->batch && done + filled < total) {
@@ -314,5 +317,12 @@ int vx_predictor_run(struct vx_predictor *p, const float *image, const int64_t s
             return vx_fail(err, VX_E_CANCELLED, NULL, "the prediction was cancelled");
         }
     }
-    return normalise(p, shape, logits, err);
+    return VX_OK;
+}
+
+int vx_predictor_run(struct vx_predictor *p, const float *image, const int64_t shape[3],
+                     float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err) {
+    vx_predictor_begin(p, shape, logits);
+    int rc = vx_predictor_add(p, image, shape, logits, tick, context, err);
+    return rc == VX_OK ? vx_predictor_finish(p, shape, 1, logits, err) : rc;
 }

@@ -55,6 +55,15 @@ int vx_predictor_channels(const struct vx_predictor *p);
 int vx_predictor_run(struct vx_predictor *p, const float *image, const int64_t shape[3],
                      float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err);
 
+/* The same in parts, for the mean of several networks of one shape: begin once, add once with the
+ * weights of each, then finish with their number. The weights of the sliding window are those of
+ * every pass, so the sums are divided once and no second array of logits is needed. */
+void vx_predictor_begin(const struct vx_predictor *p, const int64_t shape[3], float *logits);
+int vx_predictor_add(struct vx_predictor *p, const float *image, const int64_t shape[3],
+                     float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err);
+int vx_predictor_finish(const struct vx_predictor *p, const int64_t shape[3], int passes,
+                        float *logits, struct vx_err *err);
+
 static inline void vx_own_predictor(struct vx_predictor **p) {
     vx_predictor_free(*p);
 }

@@ -7,6 +7,7 @@
  * one (of a daemon that was killed) has written its last checkpoint. */
 #include "daemon/roles/step.h"
 
+#include "augment/policy.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
@@ -132,6 +133,20 @@ static json_t *environment(const struct step *s) {
                      s->precision == VX_BF16 ? "bf16" : "fp32");
 }
 
+/* What the parameters belong to: all that a prediction needs to know of them beside the plan. */
+static json_t *network_words(const struct step *s, const struct vx_recipe *recipe) {
+    const struct vx_aug_policy *policy = vx_recipe_view(recipe)->policy;
+    json_t *axes = json_array();
+    for (int a = 0; a < 3; a++) {
+        if (policy->mirror_axes >> a & 1) {
+            json_array_append_new(axes, json_integer(a));
+        }
+    }
+    return json_pack("{s:s, s:s, s:i, s:i, s:o}", "class", "PlainConvUNet", "configuration",
+                     s->brief->configuration, "channels", (int)s->brief->channels, "classes",
+                     (int)s->brief->classes, "mirror_axes", axes);
+}
+
 static void say_network(const struct step *s) {
     struct vx_device_info info;
     vx_device_describe(s->device, &info);
@@ -174,7 +189,7 @@ static void on_checkpoint(void *arg, const char *path, uint64_t batches) {
 /* --- the run --- */
 
 static int open_train(struct step *s, struct vx_ring_source *source, const json_t *env,
-                      const char *digest, struct vx_err *err) {
+                      const json_t *network, const char *digest, struct vx_err *err) {
     const struct vx_brief *b = s->brief;
     vx_ring_source_init(source, &s->ring);
     struct vx_train_config config = {
@@ -192,6 +207,7 @@ static int open_train(struct step *s, struct vx_ring_source *source, const json_
         .checkpoint_seconds = b->checkpoint_seconds,
         .recipe_digest = digest,
         .environment = env,
+        .network = network,
         .stop = &vx_step_stop,
         .callbacks = {s, on_epoch, on_checkpoint},
     };
@@ -224,10 +240,11 @@ static int meet_ring(struct step *s, struct vx_err *err) {
 static int train(struct step *s, struct vx_err *err) {
     struct vx_recipe *recipe = NULL;
     struct vx_ring_source source;
-    vx_auto_json json_t *env = environment(s);
+    vx_auto_json json_t *env = environment(s), *network = NULL;
     int rc = vx_recipe_from_json(s->brief->recipe, &recipe, err);
     if (rc == VX_OK) {
-        rc = open_train(s, &source, env, vx_recipe_view(recipe)->digest, err);
+        network = network_words(s, recipe);
+        rc = open_train(s, &source, env, network, vx_recipe_view(recipe)->digest, err);
     }
     if (rc == VX_OK) {
         rc = meet_ring(s, err);
