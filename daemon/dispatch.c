@@ -62,6 +62,7 @@ void dispatch_drop(struct vx_dispatch *d, struct task *t) {
     free(t->spec);
     free(t->raw_dir);
     free(t->plans);
+    free(t->fingerprint);
     free(t);
     check_drained(d);
 }
@@ -144,7 +145,8 @@ static void plan_work(uv_work_t *work) {
         t->rc = vx_fail(&t->err, VX_E_NOMEM, NULL, "planning");
         return;
     }
-    struct vx_resolve_input in = {t->s.id, t->spec, job_dir, t->raw_dir, t->plans, t->d->o.config};
+    struct vx_resolve_input in = {t->s.id,  t->spec,        job_dir,       t->raw_dir,
+                                  t->plans, t->fingerprint, t->d->o.config};
     t->rc = vx_resolve(&in, &t->resolved, &t->err);
 }
 
@@ -200,6 +202,7 @@ static void take_up(struct vx_dispatch *d, const struct vx_job *job) {
         t->spec = strdup(job->spec);
         t->raw_dir = strdup(set.path);
         t->plans = set.plans ? strdup(set.plans) : NULL;
+        t->fingerprint = set.fingerprint ? strdup(set.fingerprint) : NULL;
         dispatch_change(d, job->id, VX_JOB_PREPARING, "planning", NULL, NULL, start_planning);
     } else {
         dispatch_leave(d, t, VX_JOB_FAILED, &err, NULL);

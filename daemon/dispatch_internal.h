@@ -22,7 +22,7 @@ struct device_slot {
 struct task {
     struct vx_dispatch *d;
     struct vx_sched_task s;
-    char *spec, *raw_dir, *plans; /* owned */
+    char *spec, *raw_dir, *plans, *fingerprint; /* owned */
     bool cancelled;
     uv_work_t work;
     int rc; /* of planning */

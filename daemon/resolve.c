@@ -110,8 +110,16 @@ static int find_config(struct work *w, const json_t *json, struct vx_err *err) {
 
 static int read_plans(struct work *w, struct vx_err *err) {
     vx_auto_json json_t *json = NULL;
-    struct vx_plans_source source = {w->spec.plans, w->dataset.name, w->in->job_dir, w->dataset_dir,
-                                     w->in->plans};
+    struct vx_plans_source source = {
+        .name = w->spec.plans,
+        .dataset = &w->dataset,
+        .job_dir = w->in->job_dir,
+        .dataset_dir = w->dataset_dir,
+        .registered = w->in->plans,
+        .fingerprint = w->in->fingerprint,
+        .gpu_memory_gb = w->spec.planning.gpu_memory_gb,
+    };
+    memcpy(source.spacing, w->spec.planning.spacing, sizeof source.spacing);
     int rc = vx_plans_find(&source, &json, err);
     rc = rc == VX_OK ? vx_plans_from_json(json, &w->plans, err) : rc;
     return rc == VX_OK ? find_config(w, json, err) : rc;

@@ -17,7 +17,7 @@ struct vx_resolve_input {
     const char *job_dir; /* made where missing; plans.json, dataset.json and session.json are
                             written there */
     const char *raw_dir; /* the raw data set */
-    const char *plans;   /* JSON as verify made it; NULL: none. See plans_source.h */
+    const char *plans, *fingerprint; /* JSON as verify made them; NULL: none. See plans_source.h */
     const struct vx_config *config;
 };
 

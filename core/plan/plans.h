@@ -65,6 +65,9 @@ struct vx_plans {
 /* NULL where there is no such configuration. */
 const struct vx_plan_config *vx_plans_config(const struct vx_plans *plans, const char *name);
 
+/* Gives the plans another name, the data identifiers that begin with the old one included. */
+void vx_plans_rename(struct vx_plans *plans, const char *name);
+
 /* nnU-Net's plans.json; new reference, NULL when out of memory. */
 json_t *vx_plans_to_json(const struct vx_plans *plans);
 /* Reads plans written or edited by people, voxeld or nnU-Net, the network in today's form or in

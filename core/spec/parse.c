@@ -191,14 +191,32 @@ static void parse_patch(const json_t *plan, struct vx_job_spec *s, struct vx_jso
     }
 }
 
+/* What nnU-Net's planner can be asked for: another memory target, another spacing. */
+static void parse_planning(const json_t *plan, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    vx_json_get_real(plan, "/plan", "gpu_memory_gb", 1, 1000, &s->planning.gpu_memory_gb, ps);
+    const json_t *spacing = vx_json_get_array(plan, "/plan", "spacing", 3, 3, ps);
+    for (size_t a = 0; spacing && a < 3; a++) {
+        const json_t *v = json_array_get(spacing, a);
+        char at[48];
+        snprintf(at, sizeof at, "/plan/spacing/%zu", a);
+        if (!json_is_number(v) || !(json_number_value(v) >= 0.01 && json_number_value(v) <= 100)) {
+            vx_json_problem(ps, at, "out_of_range", "must be a number from 0.01 to 100 (mm)");
+        } else {
+            s->planning.spacing[a] = json_number_value(v);
+        }
+    }
+}
+
 static void parse_plan(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
     const json_t *o = vx_json_get_object(json, "", "plan", ps);
     if (!o) {
         return;
     }
     vx_json_only_keys(o, "/plan",
-                      (const char *const[]){"batch_size", "patch_size", "features_per_stage", NULL},
+                      (const char *const[]){"batch_size", "patch_size", "features_per_stage",
+                                            "gpu_memory_gb", "spacing", NULL},
                       ps);
+    parse_planning(o, s, ps);
     get_int(o, "/plan", "batch_size", 1, 4096, &s->plan.batch_size, ps);
     parse_patch(o, s, ps);
     const json_t *features =

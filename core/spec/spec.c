@@ -38,8 +38,17 @@ static json_t *auto_or_int(int value) {
 }
 
 /* Patches of volumes have no axis below 4: 1 is the axis that 2d leaves out. */
-static json_t *plan_to_json(const struct vx_plan_override *plan) {
+static json_t *plan_to_json(const struct vx_job_spec *spec) {
+    const struct vx_plan_override *plan = &spec->plan;
+    const double *spacing = spec->planning.spacing;
     json_t *json = json_object();
+    if (spec->planning.gpu_memory_gb > 0) {
+        json_object_set_new(json, "gpu_memory_gb", json_real(spec->planning.gpu_memory_gb));
+    }
+    if (spacing[0] > 0) {
+        json_object_set_new(json, "spacing",
+                            json_pack("[f, f, f]", spacing[0], spacing[1], spacing[2]));
+    }
     bool flat = plan->patch_size[0] == 1;
     if (plan->batch_size > 0) {
         json_object_set_new(json, "batch_size", json_integer(plan->batch_size));
@@ -85,7 +94,7 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
         "configuration", s->configuration, "plans", s->plans, "fold", fold, "resources", "device",
         s->resources.device, "count", s->resources.count, "priority", s->priority, "results",
         "name", s->results.name, "replace", s->results.replace, "training", training, "plan",
-        plan_to_json(&s->plan), "loader", loader, "augment", "where", s->augment.where, "enabled",
+        plan_to_json(s), "loader", loader, "augment", "where", s->augment.where, "enabled",
         s->augment.enabled, "mirror", s->augment.mirror, "precision", precisions[s->precision],
         "inference", "mirroring", s->inference.mirroring, "step_size", s->inference.step_size);
 }

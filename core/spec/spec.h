@@ -41,6 +41,10 @@ struct vx_job_spec {
     } training;
     struct vx_plan_override plan;
     struct {
+        double gpu_memory_gb; /* 0: not asked for, as nnU-Net plans (8) */
+        double spacing[3];    /* full-resolution target, z, y, x, mm; all 0: not asked for */
+    } planning;               /* also under "plan": a plan of its own, named by plans */
+    struct {
         int workers;         /* VX_SPEC_AUTO or 1..64 */
         int keep_files_open; /* VX_SPEC_AUTO, 0, 1 */
         int prefetch;        /* VX_SPEC_AUTO or samples ahead, 2..1024 */

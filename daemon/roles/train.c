@@ -42,7 +42,7 @@ struct run {
     struct vx_job_spec spec;
     json_t *spec_json;
     char *spec_text, *raw_dir, *job_dir;
-    json_t *plans;
+    json_t *plans, *fingerprint;
     struct vx_resolved resolved;
     struct vx_brief *brief;
     struct vx_recorder *recorder;
@@ -98,11 +98,17 @@ static int read_spec(struct run *r, const char *path, struct vx_err *err) {
     return r->raw_dir && r->job_dir ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "%s", path);
 }
 
-/* The plan of an earlier run is kept: planning means reading every volume. */
+/* Plan and fingerprint of an earlier run are kept: planning means reading every volume. */
 static int find_plans(struct run *r, struct vx_err *err) {
     vx_auto_free char *path = vx_strf("%s/planned.json", r->job_dir);
+    vx_auto_json json_t *both = NULL;
     if (path && vx_path_exists(path)) {
-        return vx_json_load_file(path, 64u << 20, &r->plans, err);
+        int rc = vx_json_load_file(path, 64u << 20, &both, err);
+        r->plans = json_incref(json_object_get(both, "plans"));
+        r->fingerprint = json_incref(json_object_get(both, "fingerprint"));
+        if (rc != VX_OK || (r->plans && r->fingerprint)) {
+            return rc;
+        }
     }
     struct vx_examination x = {0};
     int rc = path ? vx_mkdirs(r->job_dir, 0755, err) : vx_fail(err, VX_E_NOMEM, NULL, "planning");
@@ -114,7 +120,11 @@ static int find_plans(struct run *r, struct vx_err *err) {
     }
     if (rc == VX_OK) {
         r->plans = json_incref(x.plans);
-        rc = vx_json_write_file(path, r->plans, err);
+        r->fingerprint = json_incref(x.fingerprint);
+        json_decref(both);
+        both = json_pack("{s:O, s:O}", "plans", r->plans, "fingerprint", r->fingerprint);
+        rc =
+            both ? vx_json_write_file(path, both, err) : vx_fail(err, VX_E_NOMEM, NULL, "planning");
     }
     vx_examination_release(&x);
     return rc;
@@ -122,7 +132,9 @@ static int find_plans(struct run *r, struct vx_err *err) {
 
 static int prepare(struct run *r, struct vx_err *err) {
     vx_auto_free char *plans_text = json_dumps(r->plans, JSON_COMPACT);
-    struct vx_resolve_input in = {0, r->spec_text, r->job_dir, r->raw_dir, plans_text, &r->config};
+    vx_auto_free char *print_text = json_dumps(r->fingerprint, JSON_COMPACT);
+    struct vx_resolve_input in = {0,          r->spec_text, r->job_dir, r->raw_dir,
+                                  plans_text, print_text,   &r->config};
     int rc = vx_resolve(&in, &r->resolved, err);
     if (rc != VX_OK || r->resolved.complete) {
         return rc;
@@ -212,6 +224,7 @@ static void release(struct run *r) {
     vx_brief_free(r->brief);
     vx_resolved_release(&r->resolved);
     json_decref(r->plans);
+    json_decref(r->fingerprint);
     json_decref(r->spec_json);
     free(r->spec_text);
     free(r->raw_dir);

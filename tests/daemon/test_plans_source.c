@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "daemon/plans_source.h"
+#include "plan/dataset.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
@@ -38,7 +39,12 @@ static void put(const char *dir, const char *file, const char *plans_name, int m
 
 static int find(const struct place *p, const char *name, const char *registered, int *ret_mark,
                 struct vx_err *err) {
-    struct vx_plans_source source = {name, "Dataset001_X", p->job, p->set, registered};
+    static const struct vx_dataset_desc dataset = {.name = "Dataset001_X"};
+    struct vx_plans_source source = {.name = name,
+                                     .dataset = &dataset,
+                                     .job_dir = p->job,
+                                     .dataset_dir = p->set,
+                                     .registered = registered};
     vx_auto_json json_t *plans = NULL;
     int rc = vx_plans_find(&source, &plans, err);
     *ret_mark = (int)json_integer_value(json_object_get(plans, "mark"));

@@ -23,7 +23,7 @@ static int resolve(const char *dir, const char *type, struct vx_err *err) {
     cr_assert_eq(vx_mkdirs(raw, 0755, NULL), VX_OK);
     cr_assert_eq(vx_write_file_atomic(json, with_ignore, strlen(with_ignore), 0644, NULL), VX_OK);
     struct vx_config config = {0};
-    struct vx_resolve_input in = {1, spec, job, raw, NULL, &config};
+    struct vx_resolve_input in = {1, spec, job, raw, NULL, NULL, &config};
     struct vx_resolved r = {0};
     return vx_resolve(&in, &r, err);
 }

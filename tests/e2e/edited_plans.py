@@ -93,6 +93,20 @@ def check_refusals(daemon, write, plans):
     expect(job["reason"]["code"] == "unknown_plans", f"{job['reason']}")
 
 
+def check_own_planning(daemon, state):
+    """nnU-Net's memory target and target spacing, as wishes of a job."""
+    wish = {"type": "prepare", "dataset": PHANTOM, "plans": "coarse", "plan": {"spacing": [2, 1.5, 1], "gpu_memory_gb": 2}}
+    job = daemon.submit(wish)
+    done = daemon.finished(job, 60)
+    expect(done["state"] == "succeeded", f"planning anew: {done['state']} {done['reason']}")
+    plans = json.loads((state / "jobs" / str(job) / "plans.json").read_text())
+    config = plans["configurations"]["3d_fullres"]
+    expect(plans["plans_name"] == "coarse" and config["spacing"] == [2, 1.5, 1], f"{plans['plans_name']} {config['spacing']}")
+    expect(config["data_identifier"] == "coarse_3d_fullres", config["data_identifier"])
+    done = daemon.finished(daemon.submit({**wish, "plans": "mine"}), 30)
+    expect(done["reason"]["code"] == "plans_exist", f"{done['reason']}")
+
+
 def check_plan_is_kept(voxeld, daemon, work, write, plans):
     """The plan is edited while a job runs and the daemon is killed: the job ends as it began."""
     write(plans)
@@ -129,6 +143,7 @@ def main():
 
             write(plans)
             check_own_configurations(daemon, work / "state", plans)
+            check_own_planning(daemon, work / "state")
             check_refusals(daemon, write, plans)
             daemon = check_plan_is_kept(voxeld, daemon, work, write, plans)
         finally:

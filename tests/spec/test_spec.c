@@ -94,6 +94,10 @@ static const struct {
     {"\"plan\": {\"batch_size\": 0}", "/plan/batch_size", "out_of_range"},
     {"\"plan\": {\"features_per_stage\": [32]}", "/plan/features_per_stage", "out_of_range"},
     {"\"plan\": {\"features_per_stage\": [32, -1]}", "/plan/features_per_stage/1", "out_of_range"},
+    {"\"plan\": {\"gpu_memory_gb\": 0}", "/plan/gpu_memory_gb", "out_of_range"},
+    {"\"plan\": {\"spacing\": [1, 1, 0]}", "/plan/spacing/2", "out_of_range"},
+    {"\"plan\": {\"spacing\": [1, 1]}", "/plan/spacing", "out_of_range"},
+    {"\"plans\": \"a__b\"", "/plans", "invalid_value"},
     {"\"loader\": {\"workers\": 65}", "/loader/workers", "out_of_range"},
     {"\"loader\": {\"workers\": \"many\"}", "/loader/workers", "wrong_type"},
     {"\"loader\": {\"keep_files_open\": 1}", "/loader/keep_files_open", "wrong_type"},
@@ -164,7 +168,9 @@ Test(spec_stored, canonical_form_reads_back_the_same) {
     struct vx_err err = {0};
     cr_assert_eq(parse("{\"type\": \"train\", \"dataset\": \"Dataset004_Hippocampus\", "
                        "\"configuration\": \"2d\", \"fold\": 4, "
-                       "\"plan\": {\"patch_size\": [64, 32]}, \"loader\": {\"keep_files_open\": "
+                       "\"plans\": \"big\", \"plan\": {\"patch_size\": [64, 32], "
+                       "\"gpu_memory_gb\": 24, \"spacing\": [1.5, 1, 0.75]}, \"loader\": "
+                       "{\"keep_files_open\": "
                        "false}, \"augment\": {\"mirror\": false}}",
                        &s, &ps),
                  VX_OK);

@@ -1,6 +1,7 @@
 /* plans.json, written. */
 #include "plan/plans.h"
 
+#include <stdio.h>
 #include <string.h>
 
 const char *vx_norm_name(enum vx_norm norm) {
@@ -26,6 +27,18 @@ const struct vx_plan_config *vx_plans_config(const struct vx_plans *plans, const
         }
     }
     return NULL;
+}
+
+void vx_plans_rename(struct vx_plans *plans, const char *name) {
+    size_t old = strlen(plans->plans_name);
+    for (int i = 0; i < plans->n_configs; i++) {
+        char *identifier = plans->configs[i].data_identifier;
+        if (strncmp(identifier, plans->plans_name, old) == 0) {
+            snprintf(identifier, sizeof plans->configs[i].data_identifier, "%s_%s", name,
+                     plans->configs[i].name);
+        }
+    }
+    snprintf(plans->plans_name, sizeof plans->plans_name, "%s", name);
 }
 
 /* Lists of `dims` elements: 2d leaves axis 0 out. */
