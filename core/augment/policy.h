@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #define VX_AUG_VERSION                                                                             \
-    2 /* of formulas, draw order and purposes; any change that moves a byte raises it */
+    3 /* of formulas, draw order and purposes; any change that moves a byte raises it */
 #define VX_AUG_MAX_CHANNELS 32
 
 /* In the order of application. The numbers index times per transform. */

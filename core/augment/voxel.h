@@ -139,10 +139,10 @@ static inline VX_HD int16_t vx_label_vote(const int16_t *label, const float *wei
     return nearest_vote == best_vote ? label[nearest] : best;
 }
 
-/* Index of the voxel that nearest-exact resizing picks: floor((o + 0.5) * in / out), in integers.
- */
+/* Index of the voxel that nearest-exact resizing picks: floor((o + 0.5) * in / out) in PyTorch's
+ * float arithmetic, whose rounding decides where that is an integer: 11.5 * 56 / 46 gives 13. */
 static inline VX_HD int32_t vx_nearest_exact(int32_t o, int32_t in, int32_t out) {
-    int32_t i = (int32_t)((int64_t)(2 * o + 1) * in / (2 * (int64_t)out));
+    int32_t i = (int32_t)(((float)o + 0.5f) * ((float)in / (float)out));
     return i < in - 1 ? i : in - 1;
 }
 

@@ -97,8 +97,10 @@ static void ladder(int32_t o, int32_t size, int32_t small, int32_t at[2], double
     int32_t lo = (int32_t)fmin(floor(pos), small - 1);
     int32_t hi = lo + 1 < small ? lo + 1 : lo;
     double f = pos - lo;
-    at[0] = (int32_t)floor((lo + 0.5) * size / small);
-    at[1] = (int32_t)floor((hi + 0.5) * size / small);
+    /* in floats, as PyTorch has it */
+    float step = (float)size / (float)small;
+    at[0] = (int32_t)floorf(((float)lo + 0.5f) * step);
+    at[1] = (int32_t)floorf(((float)hi + 0.5f) * step);
     weight[0] = 1 - f;
     weight[1] = f;
 }
@@ -133,6 +135,7 @@ Test(augment_filters, low_resolution_is_nearest_down_and_linear_up) {
     check_lowres((int32_t[3]){10, 13, 17}, 1.0f, 7);
     check_lowres((int32_t[3]){4, 13, 17}, 0.61f, 6);
     check_lowres((int32_t[3]){1, 13, 17}, 0.55f, 6);
+    check_lowres((int32_t[3]){3, 28, 56}, 0.8215f, 6); /* 28 to 23 and 56 to 46 */
 }
 
 Test(augment_filters, mirror_moves_voxels) {
