@@ -20,8 +20,9 @@ def use(raw, preprocessed):
 
 def versions():
     from importlib.metadata import version
-    return {name: version(name) for name in ["nnunetv2", "batchgenerators", "numpy", "scipy",
-                                             "scikit-image", "SimpleITK", "scikit-learn"]}
+    return {name: version(name) for name in [
+        "nnunetv2", "batchgenerators", "batchgeneratorsv2", "torch", "numpy", "scipy", "scikit-image",
+        "SimpleITK", "scikit-learn"]}
 
 
 @contextlib.contextmanager
