@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/own.h"
 #include "cache/cache.h"
+#include "infer/export_internal.h"
 #include "volume/resample.h"
 #include "volume/volume.h"
 
@@ -20,8 +21,8 @@ void vx_export_grid_of_case(const struct vx_cache_info *info, const int transpos
     }
 }
 
-static int check_grid(const struct vx_export_grid *g, int classes, const int64_t shape[3],
-                      struct vx_err *err) {
+int export_check(const struct vx_export_grid *g, int classes, const int64_t shape[3],
+                 struct vx_err *err) {
     int seen = 0;
     for (int i = 0; i < 3; i++) {
         if (g->transpose_forward[i] < 0 || g->transpose_forward[i] > 2) {
@@ -73,33 +74,58 @@ static int set_slice(void *context, int64_t z, const float *slice) {
     return VX_OK;
 }
 
-/* Puts the labels of the crop box into the uncropped map, whose axes are the file's. */
-static void paste(const struct vx_export_grid *g, const int16_t *labels, struct vx_labelmap *map) {
-    const int64_t file_stride[3] = {map->shape[1] * map->shape[2], map->shape[2], 1};
-    const int *tf = g->transpose_forward;
-    int64_t sx = file_stride[tf[2]];
-    for (int64_t z = g->crop_lo[0]; z < g->crop_hi[0]; z++) {
-        for (int64_t y = g->crop_lo[1]; y < g->crop_hi[1]; y++) {
-            int16_t *to = map->data + z * file_stride[tf[0]] + y * file_stride[tf[1]];
-            for (int64_t x = g->crop_lo[2]; x < g->crop_hi[2]; x++) {
-                to[x * sx] = *labels++;
-            }
+void export_shapes(const struct vx_export_grid *g, int64_t ret_cropped[3], int64_t ret_file[3]) {
+    for (int i = 0; i < 3; i++) {
+        ret_cropped[i] = g->crop_hi[i] - g->crop_lo[i];
+        ret_file[g->transpose_forward[i]] = g->shape_raw[i];
+    }
+}
+
+/* One row of n elements into every step-th one of to. */
+static const char *paste_row(const char *from, size_t size, int64_t n, int64_t step, char *to) {
+    for (int64_t x = 0; x < n; x++) {
+        if (size == sizeof(int16_t)) { /* the sizes spelled out: these copies become moves */
+            memcpy(to, from, sizeof(int16_t));
+        } else {
+            memcpy(to, from, sizeof(float));
         }
+        from += size;
+        to += (size_t)step * size;
+    }
+    return from;
+}
+
+void export_paste_slice(const struct vx_export_grid *g, int64_t z, const void *values, size_t size,
+                        void *volume) {
+    int64_t cropped[3], file[3];
+    export_shapes(g, cropped, file);
+    const int64_t file_stride[3] = {file[1] * file[2], file[2], 1};
+    const int *tf = g->transpose_forward;
+    int64_t sz = file_stride[tf[0]], sy = file_stride[tf[1]], sx = file_stride[tf[2]];
+    const char *from = values;
+    for (int64_t y = g->crop_lo[1]; y < g->crop_hi[1]; y++) {
+        int64_t at = (g->crop_lo[0] + z) * sz + y * sy + g->crop_lo[2] * sx;
+        from = paste_row(from, size, cropped[2], sx, (char *)volume + (size_t)at * size);
+    }
+}
+
+void export_paste_labels(const struct vx_export_grid *g, const int16_t *labels, int16_t *volume) {
+    int64_t cropped[3], file[3];
+    export_shapes(g, cropped, file);
+    for (int64_t z = 0; z < cropped[0]; z++) {
+        export_paste_slice(g, z, labels + z * cropped[1] * cropped[2], sizeof *labels, volume);
     }
 }
 
 int vx_export_labels(const float *logits, int classes, const int64_t shape[3],
                      const struct vx_export_grid *g, const struct vx_geometry *geo,
                      struct vx_labelmap *ret, struct vx_err *err) {
-    int rc = check_grid(g, classes, shape, err);
+    int rc = export_check(g, classes, shape, err);
     if (rc != VX_OK) {
         return rc;
     }
     int64_t cropped[3], file_shape[3];
-    for (int i = 0; i < 3; i++) {
-        cropped[i] = g->crop_hi[i] - g->crop_lo[i];
-        file_shape[g->transpose_forward[i]] = g->shape_raw[i];
-    }
+    export_shapes(g, cropped, file_shape);
     size_t n = (size_t)vx_shape_count(cropped);
     vx_auto_free float *best = malloc(n * sizeof *best);
     vx_auto_free int16_t *label = calloc(n, sizeof *label);
@@ -115,7 +141,7 @@ int vx_export_labels(const float *logits, int classes, const int64_t shape[3],
     }
     rc = rc == VX_OK ? vx_labelmap_init(ret, file_shape, geo, err) : rc;
     if (rc == VX_OK) {
-        paste(g, label, ret);
+        export_paste_labels(g, label, ret->data);
     }
     return rc;
 }
