@@ -2,6 +2,7 @@
  * to all of them. */
 #include "daemon/dispatch_internal.h"
 
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/io.h"
 #include "base/json.h"
@@ -10,7 +11,6 @@
 #include "daemon/children.h"
 #include "daemon/config.h"
 #include "daemon/post.h"
-#include "daemon/telemetry/procstat.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -159,7 +159,7 @@ static int start_build(struct vx_dispatch *d, struct task *t, struct vx_err *err
                                   n[] = "--processes";
     int64_t wanted = d->o.config->prepare_processes;
     snprintf(processes, sizeof processes, "%lld",
-             (long long)(wanted ? wanted : vx_schedulable_cores()));
+             (long long)(wanted ? wanted : vx_budget_cores("")));
     snprintf(what, sizeof what, "preparation %.12s", t->s.key);
     char *args[] = {verb,
                     raw,

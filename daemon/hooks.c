@@ -3,6 +3,7 @@
 #include "daemon/app.h"
 
 #include "api/api.h"
+#include "base/budget.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
@@ -12,7 +13,6 @@
 #include "daemon/datasets.h"
 #include "daemon/dispatch.h"
 #include "daemon/results/publish.h"
-#include "daemon/telemetry/procstat.h"
 #include "daemon/telemetry/telemetry.h"
 #include "db/dataset.h"
 #include "db/job.h"
@@ -115,7 +115,7 @@ static json_t *devices(void *arg) {
     const char *name = NULL;
     int64_t job;
     struct vx_memory memory = {0};
-    vx_memory_read(&memory);
+    vx_budget_memory("", &memory);
     for (unsigned i = 0; (job = vx_dispatch_device(app->dispatch, i, &name)) >= 0; i++) {
         json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I}", "name", name, "kind",
                               "cpu", "model", app->cpu_model, "state", job ? "busy" : "idle",
@@ -143,7 +143,7 @@ static json_t *system_info(void *arg) {
     struct utsname host;
     struct vx_memory memory = {0};
     uname(&host);
-    vx_memory_read(&memory);
+    vx_budget_memory("", &memory);
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I, s:I, s:{s:o, s:o, s:o, s:o}, "
                      "s:{s:I, s:I, s:I, s:I}}",
                      "version", VX_VERSION, "commit", VX_COMMIT, "hostname", host.nodename,

@@ -2,6 +2,7 @@
 #include "daemon/resolve.h"
 
 #include "augment/policy.h"
+#include "base/budget.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "base/json.h"
@@ -12,7 +13,6 @@
 #include "daemon/config.h"
 #include "daemon/plans_source.h"
 #include "daemon/session/brief.h"
-#include "daemon/telemetry/procstat.h"
 #include "loader/pool.h"
 #include "loader/recipe.h"
 #include "plan/dataset.h"
@@ -227,8 +227,9 @@ static int make_recipe(struct work *w, struct vx_err *err) {
 
 static void plan_pool(const struct work *w, struct vx_brief *b) {
     const struct vx_config *c = w->in->config;
-    struct vx_pool_limits limits = {.cores = (uint32_t)vx_schedulable_cores(),
-                                    .trainer_threads = (uint32_t)b->threads};
+    struct vx_pool_limits limits = {.cores = vx_budget_cores(""),
+                                    .trainer_threads = (uint32_t)b->threads,
+                                    .memory_bytes = vx_budget_memory_share()};
     int asked = w->spec.loader.workers > 0 ? w->spec.loader.workers : (int)c->loader_workers;
     struct vx_pool_plan pool;
     vx_pool_plan(w->recipe, &limits, (uint32_t)asked, &pool);
@@ -286,7 +287,7 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .weight_decay = s->training.weight_decay,
         .checkpoint_seconds = s->training.checkpoint_seconds,
         .threads =
-            w->in->config->cpu_threads ? (int)w->in->config->cpu_threads : vx_schedulable_cores(),
+            w->in->config->cpu_threads ? (int)w->in->config->cpu_threads : (int)vx_budget_cores(""),
         .nice = CHILD_NICE,
         .spec = w->spec_json,
         .recipe = recipe,

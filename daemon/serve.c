@@ -6,6 +6,7 @@
 #include "daemon/app.h"
 
 #include "api/api.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
@@ -228,10 +229,10 @@ static int make_folders(struct vx_app *app, struct vx_err *err) {
 
 static int build(struct vx_app *app, struct vx_err *err) {
     app->started_ms = vx_wall_ms();
-    app->cores = vx_schedulable_cores();
+    app->cores = (int)vx_budget_cores("");
     vx_cpu_model(app->cpu_model, sizeof app->cpu_model);
     struct vx_memory memory;
-    if (!app->config.memory_limit && vx_memory_read(&memory)) {
+    if (!app->config.memory_limit && vx_budget_memory("", &memory)) {
         app->config.memory_limit = (int64_t)(memory.total_bytes / 2);
     }
     int rc = vx_home_open(app->config.state, &app->home, err);

@@ -1,6 +1,7 @@
 /* See build.h. */
 #include "daemon/roles/build.h"
 
+#include "base/budget.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "base/json.h"
@@ -9,7 +10,6 @@
 #include "cache/key.h"
 #include "daemon/roles/crew.h"
 #include "daemon/roles/say.h"
-#include "daemon/telemetry/procstat.h"
 #include "plan/dataset.h"
 #include "plan/plans.h"
 #include "prepare/case.h"
@@ -176,8 +176,8 @@ static int build(struct building *s, struct vx_err *err) {
     }
     say_progress(s, 0);
     struct vx_crew crew = {.n_items = s->n_todo,
-                           .threads = s->b->threads ? s->b->threads : vx_schedulable_cores(),
-                           .memory_bytes = vx_crew_budget(),
+                           .threads = s->b->threads ? s->b->threads : (int)vx_budget_cores(""),
+                           .memory_bytes = vx_budget_memory_share(),
                            .cost = cost_of,
                            .work = make_case,
                            .done = made_case,

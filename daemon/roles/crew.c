@@ -3,12 +3,10 @@
 
 #include "base/err.h"
 #include "base/own.h"
-#include "daemon/telemetry/procstat.h"
 
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 struct running {
     const struct vx_crew *crew;
@@ -102,15 +100,4 @@ int vx_crew_run(const struct vx_crew *crew, struct vx_err *err) {
     return r.done == crew->n_items
                ? VX_OK
                : vx_fail(err, VX_E_CANCELLED, "stopped", "stopped before the end");
-}
-
-uint64_t vx_crew_budget(void) {
-    struct vx_memory memory;
-    uint64_t budget = vx_memory_read(&memory) ? memory.available_bytes / 2 : 0;
-    struct rlimit limit;
-    if (getrlimit(RLIMIT_DATA, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
-        uint64_t share = limit.rlim_cur / 5 * 4; /* the rest is for the process itself */
-        budget = budget && budget < share ? budget : share;
-    }
-    return budget;
 }

@@ -24,8 +24,5 @@ struct vx_crew {
 };
 
 int vx_crew_run(const struct vx_crew *crew, struct vx_err *err);
-/* What a crew in this process may use: half of the available memory, less where RLIMIT_DATA says
- * so. */
-uint64_t vx_crew_budget(void);
 
 #endif

@@ -1,13 +1,13 @@
 /* See examine.h. */
 #include "daemon/roles/examine.h"
 
+#include "base/budget.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "base/json.h"
 #include "base/own.h"
 #include "daemon/roles/crew.h"
 #include "daemon/roles/say.h"
-#include "daemon/telemetry/procstat.h"
 #include "plan/dataset.h"
 #include "plan/fingerprint.h"
 #include "plan/planner.h"
@@ -167,8 +167,8 @@ int vx_examine(const char *raw_dir, int threads, bool say_progress, const atomic
     int rc = list_set(l, raw_dir, &x, err);
     if (rc == VX_OK) {
         struct vx_crew crew = {.n_items = l->raw.n_cases,
-                               .threads = threads ? threads : vx_schedulable_cores(),
-                               .memory_bytes = vx_crew_budget(),
+                               .threads = threads ? threads : (int)vx_budget_cores(""),
+                               .memory_bytes = vx_budget_memory_share(),
                                .cost = cost_of,
                                .work = look_at,
                                .done = looked_at,

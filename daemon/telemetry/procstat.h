@@ -1,4 +1,5 @@
-/* Host figures from /proc: CPU time and memory. Thread: any; each struct one at a time. */
+/* Host figures from /proc: CPU time and the processor's name. What this process may use of it is
+ * base/budget.h's. Thread: any; each struct one at a time. */
 #ifndef VX_DAEMON_TELEMETRY_PROCSTAT_H
 #define VX_DAEMON_TELEMETRY_PROCSTAT_H
 
@@ -13,16 +14,6 @@ struct vx_cpu_times {
 bool vx_cpu_times_read(struct vx_cpu_times *ret);
 /* Share of CPU time spent working between two readings, 0 to 1; 0 where nothing passed. */
 double vx_cpu_busy_ratio(const struct vx_cpu_times *before, const struct vx_cpu_times *after);
-
-struct vx_memory {
-    uint64_t total_bytes, available_bytes;
-};
-/* The smaller of the machine's memory and this process's cgroup limit. */
-bool vx_memory_read(struct vx_memory *ret);
-
-/* Cores this process may use: affinity, then the CPU quota of its cgroup, rounded up; at least 1.
- */
-int vx_schedulable_cores(void);
 
 /* Name of the processor from /proc/cpuinfo; "unknown" where there is none. */
 void vx_cpu_model(char *buf, unsigned size);

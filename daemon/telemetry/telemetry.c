@@ -2,6 +2,7 @@
 #include "daemon/telemetry/telemetry.h"
 
 #include "augment/policy.h"
+#include "base/budget.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/own.h"
@@ -32,7 +33,7 @@ struct vx_telemetry {
 static void sample_host(struct vx_telemetry *t) {
     struct vx_cpu_times now;
     struct vx_memory memory;
-    bool have_cpu = vx_cpu_times_read(&now), have_memory = vx_memory_read(&memory);
+    bool have_cpu = vx_cpu_times_read(&now), have_memory = vx_budget_memory("", &memory);
     pthread_mutex_lock(&t->lock);
     if (have_cpu) {
         t->cpu_ratio = t->cpu.total ? vx_cpu_busy_ratio(&t->cpu, &now) : 0;

@@ -1,22 +1,16 @@
 /* The table, and opening the device: which instruction set, which library, how many threads. */
 #include "device/cpu/backend.h"
 
+#include "base/budget.h"
 #include "base/err.h"
 #include "device/cpu/internal.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static bool has_isa(dnnl_cpu_isa_t have, dnnl_cpu_isa_t want) {
     return ((unsigned)have & (unsigned)want) == (unsigned)want;
-}
-
-/* CPUs that this process may use. */
-static int usable_cpus(void) {
-    cpu_set_t set;
-    return sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 static int cpu_open(int index, const struct vx_device_options *options, struct vx_device **ret,
@@ -35,7 +29,7 @@ static int cpu_open(int index, const struct vx_device_options *options, struct v
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for a device");
     }
     device->base.api = &vx_cpu_device_api;
-    device->threads = options->threads > 0 ? options->threads : usable_cpus();
+    device->threads = options->threads > 0 ? options->threads : (int)vx_budget_cores("");
     device->avx512 = has_isa(isa, dnnl_cpu_isa_avx512_core);
     device->bf16 = has_isa(isa, dnnl_cpu_isa_avx512_core_bf16);
     device->block = device->avx512 ? 16 : 8;
