@@ -17,6 +17,7 @@ static const struct {
     {"train", vx_role_train, "run one training from a job file, JSON lines on stdout"},
     {"plan", vx_role_plan, "print the plan of a data set"},
     {"prepare", vx_role_prepare, "build the prepared cache of a data set"},
+    {"predict", vx_role_predict, "segment new cases with a trained model"},
     {"verify", vx_role_verify, "check a data set and extract its fingerprint"},
     {"phantom", vx_role_phantom, "write a synthetic data set"},
     {"step", vx_role_step, NULL},

@@ -1,5 +1,6 @@
 #include "infer/ensemble.h"
 #include "base/err.h"
+#include "base/io.h"
 #include "base/own.h"
 #include "device/device.h"
 #include "device/oplist.h"
@@ -9,6 +10,7 @@
 #include "plan/plans.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 struct vx_ensemble {
     const struct vx_model *model; /* borrowed */
@@ -16,6 +18,8 @@ struct vx_ensemble {
     struct vx_state *state;
     struct vx_program *program;
     struct vx_predictor *predictor;
+    struct vx_sliding_options sliding;
+    int precision;
     size_t loaded; /* fold whose weights the state holds; n_folds: none */
 };
 
@@ -32,6 +36,17 @@ struct vx_ensemble *vx_ensemble_free(struct vx_ensemble *e) {
 
 int vx_ensemble_classes(const struct vx_ensemble *e) {
     return e->net->classes;
+}
+
+int vx_ensemble_stamp(const struct vx_ensemble *e, char ret[VX_SHA256_HEX], struct vx_err *err) {
+    const bool *m = e->sliding.mirror;
+    vx_auto_free char *text = vx_strf("%s %d%d%d %.17g %d", e->model->digest, m[0], m[1], m[2],
+                                      e->sliding.step, e->precision);
+    if (!text) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    }
+    vx_sha256_hex(text, strlen(text), ret);
+    return VX_OK;
 }
 
 static int load_weights(struct vx_ensemble *e, size_t fold, struct vx_err *err) {
@@ -61,11 +76,13 @@ static int fill(struct vx_ensemble *e, const struct vx_ensemble_options *o, stru
         rc = vx_program_compile(e->state, e->net, VX_MODE_INFER, (enum vx_precision)o->precision,
                                 &e->program, err);
     }
-    struct vx_sliding_options sliding = {.step = o->step};
+    e->precision = o->precision;
+    e->sliding.step = o->step == 0 ? 0.5 : o->step;
     for (int a = 0; a < 3; a++) {
-        sliding.mirror[a] = m->mirror[a] && !o->no_mirroring;
+        e->sliding.mirror[a] = m->mirror[a] && !o->no_mirroring;
     }
-    return rc == VX_OK ? vx_predictor_create(e->program, e->net, &sliding, &e->predictor, err) : rc;
+    return rc == VX_OK ? vx_predictor_create(e->program, e->net, &e->sliding, &e->predictor, err)
+                       : rc;
 }
 
 int vx_ensemble_create(const struct vx_model *model, const struct vx_ensemble_options *options,

@@ -6,6 +6,7 @@
 #ifndef VX_INFER_ENSEMBLE_H
 #define VX_INFER_ENSEMBLE_H
 
+#include "base/hash.h"
 #include "infer/sliding.h"
 
 struct vx_device;
@@ -30,6 +31,8 @@ int vx_ensemble_create(const struct vx_model *model, const struct vx_ensemble_op
 /* Accepts NULL; returns NULL. */
 struct vx_ensemble *vx_ensemble_free(struct vx_ensemble *e);
 int vx_ensemble_classes(const struct vx_ensemble *e);
+/* Names all that its logits depend on (infer/stamp.h): the model, mirroring, step and precision. */
+int vx_ensemble_stamp(const struct vx_ensemble *e, char ret[VX_SHA256_HEX], struct vx_err *err);
 /* image [channels][Z][Y][X] of shape, logits [classes][Z][Y][X], as vx_predictor_run; ticks count
  * over all folds. */
 int vx_ensemble_run(struct vx_ensemble *e, const float *image, const int64_t shape[3],

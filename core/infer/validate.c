@@ -4,6 +4,7 @@
 #include "base/own.h"
 #include "cache/cache.h"
 #include "infer/export.h"
+#include "infer/stamp.h"
 #include "infer/summary.h"
 #include "volume/nifti.h"
 
@@ -12,7 +13,6 @@
 #include <string.h>
 
 #define DEFAULT_MAX_LOGIT_BYTES (16ull << 30)
-#define STAMP_MAX_BYTES         4096
 
 static char *prediction_path(const struct vx_validate_options *o, const char *name) {
     return vx_strf("%s/%s%s", o->out_dir, name, o->file_ending);
@@ -25,20 +25,15 @@ static char *final_path(const struct vx_validate_options *o, const char *name) {
 /* Removes predictions of other weights, then writes the stamp of these. */
 static int check_stamp(const struct vx_validate_options *o, struct vx_err *err) {
     int rc = vx_mkdirs(o->out_dir, 0777, err);
-    vx_auto_free char *path = vx_strf("%s/.stamp", o->out_dir), *old = NULL;
-    if (rc != VX_OK || !path) {
-        return rc != VX_OK ? rc : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
-    }
-    if (vx_read_file(path, STAMP_MAX_BYTES, &old, NULL, NULL) == VX_OK &&
-        strcmp(old, o->stamp) == 0) {
-        return VX_OK;
+    if (rc != VX_OK || vx_stamp_is(o->out_dir, o->stamp)) {
+        return rc;
     }
     for (size_t i = 0; rc == VX_OK && i < o->n_cases; i++) {
         vx_auto_free char *prediction = prediction_path(o, o->cases[i].name);
         rc = prediction ? vx_remove_tree(prediction, err)
                         : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
-    return rc == VX_OK ? vx_write_file_atomic(path, o->stamp, strlen(o->stamp), 0666, err) : rc;
+    return rc == VX_OK ? vx_stamp_write(o->out_dir, o->stamp, err) : rc;
 }
 
 /* The whole image of an opened case; caller frees. */

@@ -41,6 +41,13 @@ static int no_memory(const struct work *w, const char *what, struct vx_err *err)
                    what, (long long)w->shape[0], (long long)w->shape[1], (long long)w->shape[2]);
 }
 
+static int check_name(const char *name, struct vx_err *err) {
+    return strlen(name) <= VX_CACHE_MAX_NAME
+               ? VX_OK
+               : vx_fail(err, VX_E_INVALID, "bad_name",
+                         "the case name %.40s... is longer than %d bytes", name, VX_CACHE_MAX_NAME);
+}
+
 /* The check that both the network's input and the labels rest on. */
 static int check_case(const struct vx_volume *image, const struct vx_labelmap *label,
                       const struct vx_case_recipe *r, struct vx_err *err) {
@@ -269,15 +276,8 @@ int vx_case_make_from(const char *name, struct vx_volume *image, struct vx_label
                      .forward = recipe->plans->transpose_forward,
                      .channels = image->channels,
                      .has_label = label != NULL};
-    int rc;
-    if (!p.info) {
-        rc = vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
-    } else if (strlen(name) > VX_CACHE_MAX_NAME) {
-        rc = vx_fail(err, VX_E_INVALID, "bad_name",
-                     "the case name %.40s... is longer than %d bytes", name, VX_CACHE_MAX_NAME);
-    } else {
-        rc = process(name, image, label, &w, &p, err);
-    }
+    int rc = p.info ? check_name(name, err) : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    rc = rc == VX_OK ? process(name, image, label, &w, &p, err) : rc;
     free(w.image);
     free(w.seg);
     vx_volume_release(image);
@@ -293,6 +293,36 @@ int vx_case_make_from(const char *name, struct vx_volume *image, struct vx_label
     return VX_OK;
 }
 
+static int read_volumes(const struct vx_case_input *in, struct vx_volume *image,
+                        struct vx_labelmap *label, struct vx_err *err) {
+    int rc = vx_nifti_read_channels(in->images, in->n_images, NULL, image, NULL, err);
+    return rc == VX_OK && in->label ? vx_nifti_read_labels(in->label, NULL, label, err) : rc;
+}
+
+/* Which file a check's error is about. */
+static void name_file(const struct vx_case_input *in, struct vx_err *err) {
+    if (err && !err->where[0]) {
+        bool of_label = in->label && strcmp(err->reason, "not_finite") != 0 &&
+                        strcmp(err->reason, "channel_mismatch") != 0;
+        vx_err_at(err, "%s", of_label ? in->label : in->images[0]);
+    }
+}
+
+int vx_case_check(const struct vx_case_input *in, const struct vx_case_recipe *recipe,
+                  struct vx_err *err) {
+    vx_auto_volume struct vx_volume image = {0};
+    vx_auto_labelmap struct vx_labelmap label = {0};
+    int rc = check_name(in->name, err);
+    rc = rc == VX_OK ? read_volumes(in, &image, &label, err) : rc;
+    if (rc == VX_OK) {
+        rc = check_case(&image, in->label ? &label : NULL, recipe, err);
+        if (rc != VX_OK) {
+            name_file(in, err);
+        }
+    }
+    return rc;
+}
+
 int vx_case_make(const struct vx_case_input *in, const struct vx_case_recipe *recipe,
                  struct vx_prepared *ret, struct vx_err *err) {
     uint64_t start = vx_now_ns();
@@ -302,18 +332,12 @@ int vx_case_make(const struct vx_case_input *in, const struct vx_case_recipe *re
     size_t n_sources = 0;
     /* Sizes and times before the content: a file that changes meanwhile is then seen as changed. */
     int rc = vx_case_sources(in, &sources, &n_sources, err);
-    rc = rc == VX_OK ? vx_nifti_read_channels(in->images, in->n_images, NULL, &image, NULL, err)
-                     : rc;
-    if (rc == VX_OK && in->label) {
-        rc = vx_nifti_read_labels(in->label, NULL, &label, err);
-    }
+    rc = rc == VX_OK ? read_volumes(in, &image, &label, err) : rc;
     double seconds = (double)(vx_now_ns() - start) * 1e-9;
     if (rc == VX_OK) {
         rc = vx_case_make_from(in->name, &image, in->label ? &label : NULL, recipe, ret, err);
-        if (rc != VX_OK && err && !err->where[0]) {
-            bool of_label = in->label && strcmp(err->reason, "not_finite") != 0 &&
-                            strcmp(err->reason, "channel_mismatch") != 0;
-            vx_err_at(err, "%s", of_label ? in->label : in->images[0]);
+        if (rc != VX_OK) {
+            name_file(in, err);
         }
     }
     if (rc != VX_OK) {

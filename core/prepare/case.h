@@ -47,8 +47,12 @@ struct vx_prepared {
  * the file. info->geometry holds vx_geometry_to_json of the first image. */
 int vx_case_make(const struct vx_case_input *in, const struct vx_case_recipe *recipe,
                  struct vx_prepared *ret, struct vx_err *err);
-/* The same from volumes in memory, which are consumed (released as soon as possible). label may be
- * NULL. info gets no sources. */
+/* Whether vx_case_make would take the case: everything is read and checked, nothing is made of it.
+ * The same errors; needs the volumes in memory. */
+int vx_case_check(const struct vx_case_input *in, const struct vx_case_recipe *recipe,
+                  struct vx_err *err);
+/* vx_case_make from volumes in memory, which are consumed (released as soon as possible). label may
+ * be NULL. info gets no sources. */
 int vx_case_make_from(const char *name, struct vx_volume *image, struct vx_labelmap *label,
                       const struct vx_case_recipe *recipe, struct vx_prepared *ret,
                       struct vx_err *err);

@@ -243,7 +243,9 @@ static int list_folders(const struct vx_rawset_options *o, struct vx_rawset *set
                         struct vx_err *err) {
     const char *labels_name = o->labels ? o->labels : "labelsTr";
     bool want_labels = labels_name[0] != '\0';
-    vx_auto_free char *images = vx_strf("%s/%s", o->dir, o->images ? o->images : "imagesTr");
+    const char *images_name = o->images ? o->images : "imagesTr";
+    vx_auto_free char *images =
+        images_name[0] ? vx_strf("%s/%s", o->dir, images_name) : strdup(o->dir);
     vx_auto_free char *labels = vx_strf("%s/%s", o->dir, labels_name);
     if (!images || !labels) {
         return no_memory(err);

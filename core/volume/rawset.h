@@ -21,7 +21,7 @@ struct vx_rawset_options {
     const char *dir;         /* the data set's folder */
     const char *file_ending; /* ".nii.gz" or ".nii"; others are refused: file_ending_unsupported */
     int n_channels;
-    const char *images;    /* subfolder; NULL: "imagesTr" */
+    const char *images;    /* subfolder; NULL: "imagesTr"; "": dir itself */
     const char *labels;    /* subfolder; NULL: "labelsTr"; "": no labels wanted */
     const json_t *mapping; /* dataset.json's `dataset` object, or NULL */
 };

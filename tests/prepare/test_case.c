@@ -205,6 +205,10 @@ static struct vx_err refusal(void (*damage)(struct made *), const char *name) {
     fixture_write(m.dir, "case one", &m.image, &m.label);
     cr_assert_lt(vx_case_make(&m.in, &m.recipe, &p, &e), 0);
     cr_assert_null(p.info);
+    struct vx_err checked = {0}; /* the check alone says the same */
+    cr_assert_eq(vx_case_check(&m.in, &m.recipe, &checked), e.code, "%s", checked.text);
+    cr_assert_str_eq(checked.reason, e.reason);
+    cr_assert_str_eq(checked.where, e.where);
     unmake(&m);
     return e;
 }
@@ -242,6 +246,16 @@ Test(prepare_case, refusals_name_reason_and_file) {
         cr_assert_str_eq(e.reason, kinds[k].reason);
         cr_assert(strstr(e.where, kinds[k].where), "%s", e.where);
     }
+}
+
+Test(prepare_case, a_good_case_passes_its_check) {
+    struct made m = {0};
+    struct vx_err e = {0};
+    make(&m, "checked", (const double[3]){0.5, 1, 1}, (const int[3]){0, 1, 2});
+    expect_ok(vx_case_check(&m.in, &m.recipe, &e));
+    m.in.label = NULL;
+    expect_ok(vx_case_check(&m.in, &m.recipe, &e));
+    unmake(&m);
 }
 
 Test(prepare_case, estimate_covers_the_arrays) {

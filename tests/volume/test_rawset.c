@@ -42,6 +42,24 @@ static bool has_problem(const struct vx_rawset *s, const char *code, const char 
     return false;
 }
 
+Test(volume_rawset, images_may_lie_in_the_folder_itself) {
+    touch("b_0000.nii.gz");
+    touch("a_0000.nii.gz");
+    touch("a_0001.nii.gz");
+    touch("b_0002.nii.gz");
+    struct vx_rawset_options o = {
+        .dir = folder, .file_ending = ".nii.gz", .n_channels = 2, .images = "", .labels = ""};
+    vx_auto_rawset struct vx_rawset s = {0};
+    struct vx_err err = {0};
+    cr_assert_eq(vx_rawset_list(&o, &s, &err), VX_OK, "%s", err.text);
+    char path[600];
+    snprintf(path, sizeof path, "%s/a_0001.nii.gz", folder);
+    cr_assert_eq(s.n_cases, 2);
+    cr_assert_str_eq(s.cases[0].images[1], path);
+    cr_assert_eq(s.n_problems, 2);
+    cr_assert(has_problem(&s, "missing_channel", "b") && has_problem(&s, "extra_channel", "b"));
+}
+
 Test(volume_rawset, lists_cases_and_problems) {
     static const char *const files[] = {
         "imagesTr/b_0000.nii.gz",      "imagesTr/b_0001.nii.gz", "imagesTr/a_0000.nii.gz",
