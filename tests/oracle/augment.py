@@ -16,7 +16,9 @@ import tempfile
 from pathlib import Path
 
 import augment_golden
+import draws
 import nnunet
+import sampler
 from checks import Checks
 
 LIMIT = 1e-4  # relative L2 and largest difference of images; share of labels
@@ -294,11 +296,15 @@ def main():
         import torch
         torch.set_num_threads(2)
         checks = Checks()
-        parts = args.parts or ["transforms"]
+        parts = args.parts or ["transforms", "draws", "sampler"]
         if args.golden:
             augment_golden.write(args.golden / "augment.json")
         if "transforms" in parts:
             check_transforms(checks, args)
+        if "draws" in parts:
+            draws.check(checks, args.programs / "oracle_draws")
+        if "sampler" in parts:
+            sampler.check(checks, args.programs / "oracle_sampler")
     checks.end(stage="augment", versions=nnunet.versions())
 
 
