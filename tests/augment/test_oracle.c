@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "oracle/augment_task.h"
+#include "oracle/hashed.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -15,14 +16,6 @@ static json_t *golden(void) {
     cr_assert_eq(vx_json_load_file("tests/oracle/golden/augment.json", 1 << 20, &json, &err), VX_OK,
                  "%s", err.text);
     return json;
-}
-
-/* Number i of channel c in [-2, 2); tests/oracle/augment_golden.py makes the same. */
-static float hashed(uint32_t i, uint32_t c) {
-    uint32_t u = (i + 1000003u * c) * 2654435761u;
-    u = (u ^ u >> 15) * 2246822519u;
-    u ^= u >> 13;
-    return (float)(u >> 8) * 0x1p-22f - 2.0f;
 }
 
 static void make_input(const struct vx_aug_policy *p, float *image, int16_t *label) {

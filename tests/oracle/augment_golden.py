@@ -2,6 +2,7 @@
 import hashlib
 import json
 
+import hashed
 import nnunet
 from trainer import Pipeline, configured
 
@@ -29,20 +30,11 @@ def _volume(patch):
     return ([1] if len(patch) == 2 else []) + list(patch)
 
 
-def _hashed(n, c):
-    """n numbers in [-2, 2) of 24 bits; test_oracle.c makes the same."""
-    import numpy as np
-    u = (np.arange(n, dtype=np.uint32) + np.uint32(1000003 * c)) * np.uint32(2654435761)
-    u = (u ^ (u >> np.uint32(15))) * np.uint32(2246822519)
-    u ^= u >> np.uint32(13)
-    return (u >> np.uint32(8)).astype(np.float32) * np.float32(2.0 ** -22) - np.float32(2)
-
-
 def _input(patch, channels):
     import numpy as np
     size = configured(patch)["initial"]
     n = int(np.prod(size))
-    image = np.stack([_hashed(n, c).reshape(size) for c in range(channels)])
+    image = np.stack([hashed.numbers(n, c).reshape(size) for c in range(channels)])
     z, y, x = np.meshgrid(*[np.arange(s) for s in _volume(size)], indexing="ij")
     label = np.where(x < 3, -1, (z // 3 + y // 4 + x // 3) % 4).astype(np.int16)
     return image, label.reshape(size)
@@ -55,6 +47,7 @@ def _sample(patch, channels, params):
     params = {k: float32(v) for k, v in params.items()}
     mask = [False] * (channels - 1) + [channels > 1]
     pipeline = Pipeline(patch, mask=mask)
+    pipeline.blur_by(fft=False)
     pipeline.fix(params, channels)
     image, label = pipeline.run(*_input(patch, channels))
     rules = pipeline.rules
