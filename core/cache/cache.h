@@ -72,6 +72,8 @@ struct vx_cache_info {
     int64_t crop_lo[3];    /* crop box inside shape_raw, half open */
     int64_t crop_hi[3];
     int64_t shape_cropped[3]; /* = crop_hi - crop_lo: after cropping, before resampling */
+    int64_t patch[3]; /* the patch size its chunks were shaped for; 0 = unknown. Filled in by the
+                         cache */
     /* What core/infer needs to write a volume on the original grid (file axes, affine, ...); any
      * JSON object, owned; the cache only carries it. NULL means an empty object. */
     json_t *geometry;

@@ -1,6 +1,5 @@
 /* One opened case: its arrays, boxes out of them, foreground locations, the check of every byte. */
 #include "cache/cache.h"
-#include "cache/crc32c.h"
 #include "cache/store.h"
 
 #include "base/err.h"
@@ -265,23 +264,13 @@ int vx_cache_class_index(const struct vx_cache_case *c, const char *key) {
 }
 
 static int verify_file(struct vx_cache *cache, struct vx_cache_file *f, struct vx_err *err) {
-    enum { STEP = 1 << 20 };
-    vx_auto_free char *buffer = malloc(STEP);
-    if (!buffer) {
-        return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
-    }
     int rc = vx_cache_file_acquire(cache, f, err);
-    uint32_t crc = 0;
-    for (uint64_t at = 0; at < f->layout.file.bytes && rc == VX_OK; at += STEP) {
-        uint64_t left = f->layout.file.bytes - at;
-        size_t n = left < STEP ? (size_t)left : STEP;
-        rc = in_file(f, vx_pread_all(f->fd, buffer, n, (off_t)at, err), err);
-        crc = rc == VX_OK ? vx_crc32c(crc, buffer, n) : 0;
-    }
-    vx_cache_file_settle(cache);
-    if (rc == VX_OK && crc != f->layout.file.crc32c) {
-        rc = in_file(f, vx_fail(err, VX_E_CORRUPT, "file_checksum", "the file fails its checksum"),
+    if (rc == VX_OK) {
+        rc = in_file(f,
+                     vx_shard_verify(&f->layout.shard, f->entries, f->fd, &f->layout.file,
+                                     &cache->scratch, err),
                      err);
+        vx_cache_file_settle(cache);
     }
     return rc;
 }

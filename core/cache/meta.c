@@ -65,9 +65,10 @@ static json_t *arrays_to_json(const struct vx_cache_meta *m) {
         const struct vx_cache_layout *a = &m->arrays[i];
         if (a->present) {
             json_object_set_new(out, vx_cache_array_name((enum vx_cache_array)i),
-                                json_pack("{s:s,s:I,s:I}", "shard", vx_shard_path(&a->shard),
+                                json_pack("{s:s,s:I,s:I,s:I}", "shard", vx_shard_path(&a->shard),
                                           "bytes", (json_int_t)a->file.bytes, "crc32c",
-                                          (json_int_t)a->file.crc32c));
+                                          (json_int_t)a->file.crc32c, "payload_crc32c",
+                                          (json_int_t)a->file.payload_crc32c));
         }
     }
     return out;
@@ -90,14 +91,14 @@ json_t *vx_cache_meta_to_json(const struct vx_cache_meta *m) {
                                                  (json_int_t)s->mtime_ns));
     }
     json_t *geometry = in->geometry ? json_incref(in->geometry) : json_object();
-    return json_pack("{s:i,s:s,s:i,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "format",
-                     VX_CACHE_FORMAT, "name", in->name, "channels", in->n_channels, "has_seg",
-                     (int)in->has_seg, "shape", ints(in->shape), "spacing", reals(in->spacing),
-                     "shape_raw", ints(in->shape_raw), "spacing_raw", reals(in->spacing_raw),
-                     "crop_lo", ints(in->crop_lo), "crop_hi", ints(in->crop_hi), "shape_cropped",
-                     ints(in->shape_cropped), "chunk",
-                     ints(&m->arrays[VX_CACHE_ARRAY_IMAGE].shard.chunk[1]), "geometry", geometry,
-                     "classes", classes, "sources", sources, "arrays", arrays_to_json(m));
+    return json_pack(
+        "{s:i,s:s,s:i,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "format",
+        VX_CACHE_FORMAT, "name", in->name, "channels", in->n_channels, "has_seg", (int)in->has_seg,
+        "shape", ints(in->shape), "spacing", reals(in->spacing), "shape_raw", ints(in->shape_raw),
+        "spacing_raw", reals(in->spacing_raw), "crop_lo", ints(in->crop_lo), "crop_hi",
+        ints(in->crop_hi), "shape_cropped", ints(in->shape_cropped), "chunk",
+        ints(&m->arrays[VX_CACHE_ARRAY_IMAGE].shard.chunk[1]), "patch", ints(in->patch), "geometry",
+        geometry, "classes", classes, "sources", sources, "arrays", arrays_to_json(m));
 }
 
 static void get_ints(const json_t *doc, const char *key, int64_t lo, int64_t out[3],
@@ -202,6 +203,9 @@ static void get_info(const json_t *doc, struct vx_cache_info *in, int64_t chunk[
     get_ints(doc, "crop_hi", 1, in->crop_hi, ps);
     get_ints(doc, "shape_cropped", 1, in->shape_cropped, ps);
     get_ints(doc, "chunk", 1, chunk, ps);
+    if (json_object_get(doc, "patch")) { /* not in the cases of earlier versions */
+        get_ints(doc, "patch", 0, in->patch, ps);
+    }
     get_reals(doc, "spacing", in->spacing, ps);
     get_reals(doc, "spacing_raw", in->spacing_raw, ps);
     json_t *geometry = json_object_get(doc, "geometry");
@@ -223,11 +227,14 @@ static void get_files(const json_t *doc, struct vx_cache_meta *m, struct vx_json
                             a->present ? "is missing" : "does not belong");
             continue;
         }
-        int64_t bytes = 0, crc = 0;
+        int64_t bytes = 0, crc = 0, payload = 0;
         if (a->present) {
             must_int(v, "/arrays", "bytes", INT64_MAX, &bytes, ps);
             must_int(v, "/arrays", "crc32c", UINT32_MAX, &crc, ps);
+            a->file.has_payload =
+                vx_json_get_int(v, "/arrays", "payload_crc32c", 0, UINT32_MAX, &payload, ps);
         }
+        a->file.payload_crc32c = (uint32_t)payload;
         a->file.bytes = (uint64_t)bytes;
         a->file.crc32c = (uint32_t)crc;
     }

@@ -147,6 +147,7 @@ struct writer {
     struct vx_shard_file file;
 };
 
+/* data ends with a CRC-32C of the rest, which is no payload. */
 static int append(struct writer *w, const void *data, size_t len, struct vx_err *err) {
     int rc = vx_write_all(w->fd, data, len, err);
     if (rc != VX_OK) {
@@ -154,6 +155,7 @@ static int append(struct writer *w, const void *data, size_t len, struct vx_err 
         return rc;
     }
     w->file.crc32c = vx_crc32c(w->file.crc32c, data, len);
+    w->file.payload_crc32c = vx_crc32c(w->file.payload_crc32c, data, len - CRC_BYTES);
     w->file.bytes += len;
     return VX_OK;
 }
@@ -196,15 +198,16 @@ static int write_all_chunks(struct writer *w, const void *data, struct vx_err *e
     }
     size_t index_bytes = s->n_chunks * sizeof *w->entries;
     uint32_t crc = vx_crc32c(0, w->entries, index_bytes);
-    int rc = append(w, w->entries, index_bytes, err);
-    return rc == VX_OK ? append(w, &crc, CRC_BYTES, err) : rc;
+    memcpy((char *)w->entries + index_bytes, &crc, CRC_BYTES);
+    return append(w, w->entries, index_bytes + CRC_BYTES, err);
 }
 
 int vx_shard_write(const struct vx_shard *s, const void *data, const char *path,
                    struct vx_shard_file *ret, struct vx_err *err) {
     vx_auto_free char *chunk = malloc(s->chunk_bytes);
     vx_auto_free char *coded = malloc(s->chunk_bytes + BLOSC_MAX_OVERHEAD + CRC_BYTES);
-    vx_auto_free struct vx_shard_entry *entries = calloc(s->n_chunks, sizeof *entries);
+    /* one more for the index's checksum */
+    vx_auto_free struct vx_shard_entry *entries = calloc(s->n_chunks + 1, sizeof *entries);
     if (!chunk || !coded || !entries) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory to write %s", path);
     }
@@ -212,7 +215,7 @@ int vx_shard_write(const struct vx_shard *s, const void *data, const char *path,
     if (fd < 0) {
         return vx_fail_errno(err, errno, path, "cannot write %s", path);
     }
-    struct writer w = {s, fd, path, chunk, coded, entries, {0, 0}};
+    struct writer w = {s, fd, path, chunk, coded, entries, {.has_payload = true}};
     int rc = write_all_chunks(&w, data, err);
     if (rc == VX_OK) {
         *ret = w.file;

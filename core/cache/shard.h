@@ -15,6 +15,7 @@
 
 #include "base/json.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -43,7 +44,12 @@ struct vx_shard_entry {
 
 struct vx_shard_file {
     uint64_t bytes;
-    uint32_t crc32c; /* of the whole file */
+    uint32_t crc32c; /* of the whole file; says nothing about what is in it, see payload_crc32c */
+    /* Of the blosc buffers and the index, without the CRC-32C that follows each: a CRC over data
+     * and its own CRC is the same for all data of that length. 0 with has_payload false in the
+     * stores of earlier versions. */
+    uint32_t payload_crc32c;
+    bool has_payload;
 };
 
 /* Buffers that grow to what the largest chunk needs; zero to begin. */
@@ -68,6 +74,11 @@ int vx_shard_write(const struct vx_shard *s, const void *data, const char *path,
 /* Reads and checks the index of a file of file_bytes bytes into entries[n_chunks]. */
 int vx_shard_read_index(const struct vx_shard *s, int fd, uint64_t file_bytes,
                         struct vx_shard_entry *entries, struct vx_err *err);
+/* Reads every byte of the file and compares: all chunks lie one after another, each with its own
+ * CRC-32C, and together they are what was written. VX_E_CORRUPT where not. */
+int vx_shard_verify(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
+                    const struct vx_shard_file *file, struct vx_shard_scratch *scratch,
+                    struct vx_err *err);
 /* Copies the box [lo, hi) into dst with strides (elements) of axes 0 to 2; outside the array: the
  * fill value. */
 int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,

@@ -222,3 +222,47 @@ int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *ent
     int rc = grow(&scratch->decoded, &scratch->decoded_bytes, s->chunk_bytes, err);
     return rc == VX_OK ? read_chunks(&r, entries, first, last, err) : rc;
 }
+
+/* One stored chunk: where the one before ended, with a checksum that fits. */
+static int verify_chunk(const struct vx_shard_entry *e, int fd, uint64_t at, uint32_t *payload,
+                        struct vx_shard_scratch *scratch, struct vx_err *err) {
+    if (e->offset != at) {
+        return vx_fail(err, VX_E_CORRUPT, "file_checksum", "the chunks do not follow each other");
+    }
+    int rc = grow(&scratch->coded, &scratch->coded_bytes, (size_t)e->nbytes, err);
+    if (rc == VX_OK) {
+        rc = vx_pread_all(fd, scratch->coded, (size_t)e->nbytes, (off_t)at, err);
+    }
+    if (rc != VX_OK) {
+        return rc;
+    }
+    size_t bytes = (size_t)e->nbytes - CRC_BYTES;
+    uint32_t stored;
+    memcpy(&stored, (const char *)scratch->coded + bytes, CRC_BYTES);
+    if (vx_crc32c(0, scratch->coded, bytes) != stored) {
+        return vx_fail(err, VX_E_CORRUPT, "chunk_checksum", "a chunk fails its checksum");
+    }
+    *payload = vx_crc32c(*payload, scratch->coded, bytes);
+    return VX_OK;
+}
+
+int vx_shard_verify(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
+                    const struct vx_shard_file *file, struct vx_shard_scratch *scratch,
+                    struct vx_err *err) {
+    uint64_t at = 0;
+    uint32_t payload = 0;
+    int rc = VX_OK;
+    for (size_t i = 0; rc == VX_OK && i < s->n_chunks; i++) {
+        if (entries[i].nbytes != VX_SHARD_MISSING) {
+            rc = verify_chunk(&entries[i], fd, at, &payload, scratch, err);
+            at += entries[i].nbytes;
+        }
+    }
+    size_t index_bytes = s->n_chunks * sizeof *entries;
+    payload = vx_crc32c(payload, entries, index_bytes);
+    if (rc == VX_OK && (at + index_bytes + CRC_BYTES != file->bytes ||
+                        (file->has_payload && payload != file->payload_crc32c))) {
+        rc = vx_fail(err, VX_E_CORRUPT, "file_checksum", "the file fails its checksum");
+    }
+    return rc;
+}

@@ -216,3 +216,24 @@ Test(cache_damage, verify_names_the_file) {
     vx_cache_free(cache);
     tear_down(&t);
 }
+
+/* A chunk of another file, checksum and all: only what was written altogether tells. A CRC over
+ * chunks that end with their own CRC does not, it is the same for all data of that length. */
+Test(cache_damage, a_whole_chunk_of_another_file) {
+    struct damage t = set_up(9);
+    struct vx_err e = {0};
+    struct vx_cache *cache = NULL;
+    uint64_t last[2];
+    memcpy(last, t.bytes + t.len - 4 - 16, sizeof last);
+    expect_ok(vx_cache_open(t.store, &cache, &e));
+    expect_ok(vx_cache_verify_case(cache, "victim", &e));
+    t.bytes[last[0] + last[1] - 5] ^= 1; /* a voxel, in a chunk that is stored as it is */
+    uint32_t crc = vx_crc32c(0, t.bytes + last[0], last[1] - 4);
+    memcpy(t.bytes + last[0] + last[1] - 4, &crc, 4);
+    replace(&t, t.bytes, t.len);
+    cr_assert_eq(vx_cache_verify_case(cache, "victim", &e), VX_E_CORRUPT);
+    cr_assert_str_eq(e.reason, "file_checksum");
+    cr_assert_str_eq(e.where, t.file);
+    vx_cache_free(cache);
+    tear_down(&t);
+}
