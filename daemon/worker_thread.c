@@ -155,6 +155,13 @@ static void on_line(void *ctx, const json_t *line) {
     } else if (strcmp(event, "phase") == 0) {
         const char *phase = json_string_value(json_object_get(line, "phase"));
         submit_note(w, (struct note){.batches = -1, .phase = phase ? strdup(phase) : NULL});
+    } else if (strcmp(event, "repair") == 0) {
+        bool failed = json_object_get(line, "code") != NULL;
+        vx_auto_json json_t *data = json_copy((json_t *)line);
+        json_object_del(data, "event");
+        submit_note(w, (struct note){.batches = -1,
+                                     .event = strdup(failed ? "case_damaged" : "case_repaired"),
+                                     .data = json_dumps(data, JSON_COMPACT)});
     }
 }
 

@@ -53,6 +53,19 @@ int vx_cache_build_commit(struct vx_cache_builder *b, const struct vx_cache_memb
 /* Unlocks. NULL is fine. Returns NULL. */
 struct vx_cache_builder *vx_cache_build_close(struct vx_cache_builder *b);
 
+typedef int vx_cache_make_fn(void *ctx, const char *dir, const int64_t patch[3],
+                             struct vx_err *err);
+
+/* Makes one damaged case of a complete store again, in place; the others are not touched and the
+ * manifest stays. Where every byte of the case is as it was written nothing is done and *ret_made
+ * is false. make(ctx, dir, patch) writes the case below dir with vx_cache_write_case, from the
+ * sources of m; patch is the hint the case was written with (0: not known). Refused, with the store
+ * as it was: VX_E_NOT_FOUND "unknown_case"; VX_E_STATE "source_changed" where the set was made from
+ * other files; VX_E_STATE "repair_differs" where what was made is not, byte for byte, what the
+ * manifest lists (another version prepared it). */
+int vx_cache_build_repair(struct vx_cache_builder *b, const struct vx_cache_member *m,
+                          vx_cache_make_fn *make, void *ctx, bool *ret_made, struct vx_err *err);
+
 /* Writes one case below store_dir (vx_cache_build_dir). Existing folders of the same sources are
  * replaced. ret_bytes (may be NULL): bytes on disk. Errors: VX_E_FULL, VX_E_INVALID (names the
  * field), VX_E_IO. */

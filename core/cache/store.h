@@ -47,4 +47,8 @@ int vx_cache_file_acquire(struct vx_cache *cache, struct vx_cache_file *f, struc
 void vx_cache_file_settle(struct vx_cache *cache);
 void vx_cache_file_close(struct vx_cache *cache, struct vx_cache_file *f);
 
+/* Moves the complete, synced case folder tmp to final (both below cases/), in place of what lies
+ * there. */
+int vx_cache_publish(const char *cases, const char *tmp, const char *final, struct vx_err *err);
+
 #endif

@@ -1,6 +1,7 @@
 /* Writing one case: everything into a temporary folder, synced, then renamed. */
 #include "cache/build.h"
 #include "cache/meta.h"
+#include "cache/store.h"
 
 #include "base/err.h"
 #include "base/io.h"
@@ -193,6 +194,7 @@ static int fill_folder(const char *folder, const struct vx_cache_case_data *d, u
         first += classes[i].n_locations;
     }
     meta.info.classes = classes;
+    memcpy(meta.info.patch, d->patch, sizeof meta.info.patch);
     vx_cache_chunk_shape(d->info.shape, d->patch, chunk);
     int rc = vx_cache_meta_layout(&meta, chunk, err);
     const void *const data[VX_CACHE_N_ARRAYS] = {d->image, d->seg, d->locations};
@@ -214,12 +216,17 @@ static int fill_folder(const char *folder, const struct vx_cache_case_data *d, u
     return rc == VX_OK ? sync_tree(folder, err) : rc;
 }
 
-static int publish(const char *cases, const char *tmp, const char *final, struct vx_err *err) {
-    int rc = vx_remove_tree(final, err);
-    if (rc == VX_OK && rename(tmp, final) != 0) {
-        rc = vx_fail_errno(err, errno, final, "cannot rename to %s", final);
+int vx_cache_publish(const char *cases, const char *tmp, const char *final, struct vx_err *err) {
+    /* where one lies there already the two change places, so that no reader ever finds none */
+    if (renameat2(AT_FDCWD, tmp, AT_FDCWD, final, RENAME_EXCHANGE) != 0) {
+        int rc = errno == ENOENT ? VX_OK : vx_remove_tree(final, err);
+        if (rc == VX_OK && rename(tmp, final) != 0) {
+            rc = vx_fail_errno(err, errno, final, "cannot rename to %s", final);
+        }
+        return rc == VX_OK ? vx_fsync_dir(cases, err) : rc;
     }
-    return rc == VX_OK ? vx_fsync_dir(cases, err) : rc;
+    int rc = vx_fsync_dir(cases, err);
+    return rc == VX_OK ? vx_remove_tree(tmp, err) : rc;
 }
 
 int vx_cache_write_case(const char *store_dir, const struct vx_cache_case_data *d,
@@ -249,7 +256,7 @@ int vx_cache_write_case(const char *store_dir, const struct vx_cache_case_data *
         rc = fill_folder(tmp, d, &bytes, err);
     }
     if (rc == VX_OK) {
-        rc = publish(cases, tmp, final, err);
+        rc = vx_cache_publish(cases, tmp, final, err);
     }
     if (rc != VX_OK) {
         vx_err_prefix(err, "case %s", d->info.name);

@@ -99,3 +99,7 @@ int vx_cases_get(struct vx_cases *c, uint32_t i, struct vx_open_case **ret, stru
     *ret = e;
     return VX_OK;
 }
+
+void vx_cases_forget(struct vx_cases *c, uint32_t i) {
+    close_entry(c, &c->entry[i]);
+}

@@ -31,5 +31,7 @@ void vx_cases_release(struct vx_cases *c);
 /* Opens case i where needed. The entry stays valid until the next call. A case without labels or
  * with other channels than the recipe's is VX_E_INVALID. */
 int vx_cases_get(struct vx_cases *c, uint32_t i, struct vx_open_case **ret, struct vx_err *err);
+/* Closes case i where it is open: its files may have been replaced. */
+void vx_cases_forget(struct vx_cases *c, uint32_t i);
 
 #endif

@@ -169,6 +169,10 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
     return VX_OK;
 }
 
+void vx_maker_forget(struct vx_maker *m, uint32_t case_index) {
+    vx_cases_forget(&m->cases, case_index);
+}
+
 void vx_maker_times(const struct vx_maker *m, struct vx_maker_times *ret) {
     const struct vx_cache_counters *c = vx_cache_counters(m->cache);
     *ret = (struct vx_maker_times){.read_ns = c->open_ns + c->read_ns,

@@ -40,6 +40,8 @@ struct vx_maker *vx_maker_free(struct vx_maker *m);
 int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, float *image,
                   int16_t *label, uint32_t *ret_case, struct vx_made *ret,
                   void (*on_read_done)(void *), void *ctx, struct vx_err *err);
+/* The case's files may have been replaced: they are opened anew when it is drawn next. */
+void vx_maker_forget(struct vx_maker *m, uint32_t case_index);
 void vx_maker_times(const struct vx_maker *m, struct vx_maker_times *ret);
 /* Private memory in bytes that a maker of this recipe may touch. */
 size_t vx_maker_bytes(const struct vx_recipe *recipe);

@@ -96,18 +96,66 @@ static void read_done(void *ctx) {
     show(ctx, VX_WORKER_AUGMENTING);
 }
 
+static bool told_to_leave(const struct worker *w) {
+    return vx_control_gate(w->config->control) == VX_GATE_STOPPED ||
+           vx_control_worker(w->config->control, w->config->id, NULL) == VX_WANT_LEAVE;
+}
+
+/* What making a case again could mend. */
+static bool is_damage(int rc) {
+    return rc == VX_E_CORRUPT || rc == VX_E_NOT_FOUND || rc == VX_E_IO;
+}
+
+/* Reports the case and sleeps until the supervisor has looked after it; VX_E_CANCELLED where the
+ * worker is to leave. The sample stays claimed: it is this worker's to make. */
+static int wait_for_repair(struct worker *w, uint32_t case_index, const struct vx_err *err) {
+    const struct vx_worker_config *c = w->config;
+    uint64_t start = vx_now_ns();
+    uint32_t before = vx_control_answers(c->control, c->id);
+    int rc = VX_OK;
+    c->damaged(c->ctx, case_index, err);
+    for (;;) {
+        uint32_t seen = vx_control_changed(c->control);
+        if (told_to_leave(w)) {
+            rc = VX_E_CANCELLED;
+            break;
+        }
+        if (vx_control_answers(c->control, c->id) != before) {
+            break;
+        }
+        show(w, VX_WORKER_WAITING);
+        vx_control_wait(c->control, seen, HEARTBEAT_NS);
+    }
+    w->record.wait_ns += vx_now_ns() - start;
+    return rc;
+}
+
+static int make(struct worker *w, uint64_t q, const struct vx_sample_ref *ref,
+                struct vx_made *ret_made, uint32_t *ret_case, struct vx_err *err) {
+    struct vx_ring *ring = w->config->ring;
+    w->record.q = q;
+    show(w, VX_WORKER_READING);
+    int rc = vx_maker_make(w->maker, ref->stream, ref->k, ref->j, vx_ring_image(ring, q),
+                           vx_ring_label(ring, q), ret_case, ret_made, read_done, w, err);
+    w->record.case_index = *ret_case;
+    return rc;
+}
+
 /* Fills the claimed slot of q and hands it over. */
 static int fill(struct worker *w, uint64_t q, uint32_t *ret_case, struct vx_err *err) {
     struct vx_ring *ring = w->config->ring;
     struct vx_sample_ref ref = vx_sample_at(&ring->desc.schedule, q);
     struct vx_maker_times before, after;
     struct vx_made made;
-    w->record.q = q;
-    show(w, VX_WORKER_READING);
     vx_maker_times(w->maker, &before);
-    int rc = vx_maker_make(w->maker, ref.stream, ref.k, ref.j, vx_ring_image(ring, q),
-                           vx_ring_label(ring, q), ret_case, &made, read_done, w, err);
-    w->record.case_index = *ret_case;
+    int rc = make(w, q, &ref, &made, ret_case, err);
+    if (is_damage(rc) && w->config->damaged && *ret_case != UINT32_MAX) {
+        vx_maker_forget(w->maker, *ret_case);
+        if (wait_for_repair(w, *ret_case, err) == VX_E_CANCELLED) {
+            return VX_E_CANCELLED;
+        }
+        rc = make(w, q, &ref, &made, ret_case, err);
+    }
     if (rc != VX_OK) {
         return rc;
     }
@@ -133,11 +181,6 @@ static int fill(struct worker *w, uint64_t q, uint32_t *ret_case, struct vx_err 
     return VX_OK;
 }
 
-static bool told_to_leave(const struct worker *w) {
-    return vx_control_gate(w->config->control) == VX_GATE_STOPPED ||
-           vx_control_worker(w->config->control, w->config->id, NULL) == VX_WANT_LEAVE;
-}
-
 static int work(struct worker *w, uint32_t *ret_case, struct vx_err *err) {
     struct vx_ring *ring = w->config->ring;
     while (!told_to_leave(w)) {
@@ -152,7 +195,7 @@ static int work(struct worker *w, uint32_t *ret_case, struct vx_err *err) {
             rc = fill(w, q, ret_case, err);
             if (rc != VX_OK) {
                 vx_ring_unclaim(ring, w->config->id, q);
-                return rc;
+                return rc == VX_E_CANCELLED ? VX_OK : rc;
             }
             account(w);
             continue;

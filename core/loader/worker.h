@@ -25,12 +25,17 @@ struct vx_worker_config {
     const struct vx_recipe *recipe;
     const char *cache_dir; /* the prepared store, DATASET/voxeld/KEY */
     int max_open_files;    /* with the knob keep_files_open; 0: 256 */
+    /* Tells the supervisor that a case's files are damaged or gone. The worker then waits for its
+     * answer (vx_control_answer) and reads the sample once more. NULL: nobody to tell. */
+    void (*damaged)(void *ctx, uint32_t case_index, const struct vx_err *err);
+    void *ctx;
 };
 
 /* Returns VX_OK when told to leave (control: VX_WANT_LEAVE, or gate VX_GATE_STOPPED) and every
- * claim is given back. A case that cannot be read ends it with the reader's code, VX_E_CORRUPT as a
- * rule, err->where naming the file, and *ret_case (NULL allowed) the case index; the supervisor
- * decides (retry, quarantine, fail). A ring that does not fit the recipe is VX_E_INVALID. */
+ * claim is given back. A case that cannot be read, and that nobody mended, ends it with the
+ * reader's code, VX_E_CORRUPT as a rule, err->where naming the file, and *ret_case (NULL allowed)
+ * the case index; the supervisor decides (retry, quarantine, fail). A ring that does not fit the
+ * recipe is VX_E_INVALID. */
 int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, struct vx_err *err);
 
 #endif

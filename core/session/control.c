@@ -21,6 +21,7 @@ struct knobs_record {
 struct worker_record {
     int32_t pid;
     uint32_t want; /* enum vx_worker_want */
+    uint32_t answers;
 };
 
 _Static_assert(sizeof(struct vx_knobs) % 8 == 0, "seqlock payload");
@@ -100,6 +101,19 @@ enum vx_worker_want vx_control_worker(const struct vx_control *c, uint32_t worke
         *ret_pid = __atomic_load_n(&r->pid, __ATOMIC_RELAXED);
     }
     return (enum vx_worker_want)want;
+}
+
+void vx_control_answer(struct vx_control *c, uint32_t worker) {
+    struct worker_record *r = vx_shm_record(&c->shm, TABLE_WORKERS, worker);
+    if (r) {
+        __atomic_add_fetch(&r->answers, 1, __ATOMIC_RELEASE);
+        vx_futex_bump(&words(c)->changed);
+    }
+}
+
+uint32_t vx_control_answers(const struct vx_control *c, uint32_t worker) {
+    const struct worker_record *r = vx_shm_record(&c->shm, TABLE_WORKERS, worker);
+    return r ? __atomic_load_n(&r->answers, __ATOMIC_ACQUIRE) : 0;
 }
 
 uint32_t vx_control_changed(const struct vx_control *c) {

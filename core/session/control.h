@@ -61,6 +61,11 @@ enum vx_gate vx_control_gate(const struct vx_control *c);
 enum vx_worker_want vx_control_worker(const struct vx_control *c, uint32_t worker,
                                       int32_t *ret_pid);
 uint32_t vx_control_changed(const struct vx_control *c);
+
+/* A worker that reported a damaged case waits for the supervisor's answer: a count per worker that
+ * vx_control_answer (supervisor) raises once the case was looked after, well or badly. */
+void vx_control_answer(struct vx_control *c, uint32_t worker);
+uint32_t vx_control_answers(const struct vx_control *c, uint32_t worker);
 /* Sleeps until `changed` differs from seen or timeout_ns passed; spurious returns are allowed. */
 void vx_control_wait(const struct vx_control *c, uint32_t seen, uint64_t timeout_ns);
 

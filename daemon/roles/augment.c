@@ -29,6 +29,15 @@ static int map_memory(struct memory *m, struct vx_err *err) {
     return rc == VX_OK ? vx_ring_map(VX_FD_RING, &m->ring, err) : rc;
 }
 
+/* ctx: struct vx_recipe */
+static void damaged(void *ctx, uint32_t case_index, const struct vx_err *err) {
+    const struct vx_recipe_view *r = vx_recipe_view(ctx);
+    vx_say(json_pack("{s:s, s:I, s:s, s:s, s:s, s:s}", "event", "damaged", "case_index",
+                     (json_int_t)case_index, "case", r->cases[case_index], "code",
+                     err->reason[0] ? err->reason : vx_status_word(err->code), "message", err->text,
+                     "where", err->where));
+}
+
 static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
     struct memory m;
     struct vx_recipe *recipe = NULL;
@@ -38,8 +47,14 @@ static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
         rc = vx_recipe_from_json(b->recipe, &recipe, err);
     }
     if (rc == VX_OK) {
-        struct vx_worker_config config = {id,           &m.control, &m.timeline, &m.ring, recipe,
-                                          b->cache_dir, 0};
+        struct vx_worker_config config = {.id = id,
+                                          .control = &m.control,
+                                          .timeline = &m.timeline,
+                                          .ring = &m.ring,
+                                          .recipe = recipe,
+                                          .cache_dir = b->cache_dir,
+                                          .damaged = damaged,
+                                          .ctx = recipe};
         rc = vx_worker_run(&config, &case_index, err);
     }
     vx_recipe_free(recipe);

@@ -66,29 +66,36 @@ static struct vx_case_input input_of(const struct building *s, size_t i) {
                                   s->raw.n_channels, c->label};
 }
 
-static int find_members(struct building *s, struct vx_err *err) {
+static int find_member(struct building *s, size_t i, struct vx_err *err) {
+    struct vx_case_input in = input_of(s, i);
+    struct vx_cache_member *m = &s->members[i];
+    int rc = vx_case_sources(&in, &s->sources[i], &m->n_sources, err);
+    m->name = s->raw.cases[i].name;
+    m->sources = s->sources[i];
+    return rc;
+}
+
+static int make_lists(struct building *s, struct vx_err *err) {
     size_t n = s->raw.n_cases;
     s->members = calloc(n + 1, sizeof *s->members);
     s->sources = calloc(n + 1, sizeof *s->sources);
     s->todo = calloc(n + 1, sizeof *s->todo);
-    if (!s->members || !s->sources || !s->todo) {
-        return vx_fail(err, VX_E_NOMEM, NULL, "preparing");
-    }
+    return s->members && s->sources && s->todo ? VX_OK
+                                               : vx_fail(err, VX_E_NOMEM, NULL, "preparing");
+}
+
+static int find_members(struct building *s, struct vx_err *err) {
     if (s->raw.n_problems > 0) {
         vx_fail(err, VX_E_INVALID, s->raw.problems[0].code, "%s: %s", s->raw.problems[0].name,
                 s->raw.problems[0].text);
         return vx_err_at(err, "%s", s->b->raw_dir);
     }
-    for (size_t i = 0; i < n; i++) {
-        struct vx_case_input in = input_of(s, i);
-        struct vx_cache_member *m = &s->members[i];
-        int rc = vx_case_sources(&in, &s->sources[i], &m->n_sources, err);
+    for (size_t i = 0; i < s->raw.n_cases; i++) {
+        int rc = find_member(s, i, err);
         if (rc != VX_OK) {
             return rc;
         }
-        m->name = s->raw.cases[i].name;
-        m->sources = s->sources[i];
-        if (!vx_cache_build_has_case(s->builder, m)) {
+        if (!vx_cache_build_has_case(s->builder, &s->members[i])) {
             s->todo[s->n_todo++] = i;
         }
     }
@@ -123,20 +130,31 @@ static uint64_t cost_of(void *ctx, size_t item) {
     return memory;
 }
 
-static int make_case(void *ctx, size_t item, struct vx_err *err) {
-    struct building *s = ctx;
-    struct vx_case_input in = input_of(s, s->todo[item]);
+/* Case i of the data set, prepared and written below dir. patch: the size its chunks are shaped
+ * for; NULL: the plan's. */
+static int write_case(struct building *s, size_t i, const char *dir, const int64_t patch[3],
+                      struct vx_err *err) {
+    struct vx_case_input in = input_of(s, i);
     struct vx_case_recipe recipe = {&s->plans, s->config, &s->dataset};
     struct vx_prepared prepared = {0};
     int rc = vx_case_make(&in, &recipe, &prepared, err);
     if (rc == VX_OK) {
-        rc = vx_case_store(vx_cache_build_dir(s->builder), &prepared, s->config, NULL, err);
+        struct vx_plan_config config = *s->config;
+        for (int a = 0; patch && a < 3; a++) {
+            config.patch_size[a] = (int)patch[a];
+        }
+        rc = vx_case_store(dir, &prepared, &config, NULL, err);
         vx_prepared_release(&prepared);
     }
     if (rc != VX_OK) {
         vx_err_prefix(err, "case %s", in.name);
     }
     return rc;
+}
+
+static int make_case(void *ctx, size_t item, struct vx_err *err) {
+    struct building *s = ctx;
+    return write_case(s, s->todo[item], vx_cache_build_dir(s->builder), NULL, err);
 }
 
 static void say_progress(const struct building *s, size_t n_done) {
@@ -169,6 +187,9 @@ static int build(struct building *s, struct vx_err *err) {
         rc = own_store(s, err);
     }
     if (rc == VX_OK) {
+        rc = make_lists(s, err);
+    }
+    if (rc == VX_OK) {
         rc = find_members(s, err);
     }
     if (rc != VX_OK) {
@@ -198,6 +219,53 @@ int vx_build_store(const struct vx_build *b, char **ret_store, struct vx_err *er
         *ret_store = strdup(vx_cache_build_dir(s->builder));
         rc = *ret_store ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "preparing");
     }
+    release(s);
+    return rc;
+}
+
+/* --- one case again --- */
+
+/* ctx: struct building; the case is the one in todo */
+static int remake_case(void *ctx, const char *dir, const int64_t patch[3], struct vx_err *err) {
+    struct building *s = ctx;
+    bool known = patch[0] > 0;
+    return write_case(s, s->todo[0], dir, known ? patch : NULL, err);
+}
+
+static int repair(struct building *s, const char *name, bool *ret_made, struct vx_err *err) {
+    int rc = load(s, err);
+    if (rc == VX_OK) {
+        rc = make_lists(s, err);
+    }
+    size_t i = 0;
+    while (rc == VX_OK && i < s->raw.n_cases && strcmp(s->raw.cases[i].name, name) != 0) {
+        i++;
+    }
+    if (rc == VX_OK && i == s->raw.n_cases) {
+        rc = vx_fail(err, VX_E_NOT_FOUND, "unknown_case", "%s has no case %s", s->b->raw_dir, name);
+    }
+    if (rc == VX_OK) {
+        rc = find_member(s, i, err);
+    }
+    if (rc == VX_OK) {
+        rc = own_store(s, err);
+    }
+    if (rc != VX_OK) {
+        return rc;
+    }
+    s->todo[0] = i;
+    s->n_todo = 1;
+    return vx_cache_build_repair(s->builder, &s->members[i], remake_case, s, ret_made, err);
+}
+
+int vx_build_repair(const struct vx_build *b, const char *case_name, bool *ret_made,
+                    struct vx_err *err) {
+    struct building *s = calloc(1, sizeof *s);
+    if (!s) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "preparing");
+    }
+    s->b = b;
+    int rc = repair(s, case_name, ret_made, err);
     release(s);
     return rc;
 }

@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct vx_err;
 
@@ -21,5 +22,9 @@ struct vx_build {
 /* Says "progress" {done, total} lines. Waits while another process builds the same store.
  * *ret_store: its folder, caller frees. */
 int vx_build_store(const struct vx_build *b, char **ret_store, struct vx_err *err);
+/* Makes one case of a complete store again where it is damaged, byte for byte as it was
+ * (cache/build.h, vx_cache_build_repair); *ret_made: it was. No other case is touched. */
+int vx_build_repair(const struct vx_build *b, const char *case_name, bool *ret_made,
+                    struct vx_err *err);
 
 #endif

@@ -17,7 +17,26 @@ enum step_stage {
     STEP_WORKING,   /* the ring stands where the step needs it, the gate is open */
 };
 
+/* Damaged cases made again, one at a time, by a child; see repair.c. */
+struct repairs {
+    struct vx_proc proc;
+    uint32_t running;       /* the case in work, while proc runs */
+    uint64_t running_asked; /* workers that wait for it, one bit each */
+    struct vx_err error;    /* what the child said before it ended */
+    bool made;              /* it said that the case was damaged and is whole again */
+    size_t n_waiting;       /* entries of waiting */
+    struct repair_request {
+        uint32_t case_index;
+        uint64_t asked;        /* workers, one bit each */
+    } waiting[VX_WORKERS_MAX]; /* a worker waits for one case at a time */
+    size_t n_mended;           /* entries of mended */
+    struct repair_count {
+        uint32_t case_index, times;
+    } * mended; /* owned; how often a case was made again in this session */
+};
+
 struct pool_entry {
+    struct session *session; /* that it belongs to */
     struct vx_proc proc;
     bool leaving;
     uint64_t retry_at_ns; /* with no process: when to spawn again; 0: not wanted */
@@ -49,6 +68,7 @@ struct session {
     uint32_t pool_size;     /* entries in use: 0 .. pool_size - 1 */
     unsigned deaths;        /* of workers in a row, without a sample consumed between */
     uint64_t next_at_death; /* ring's next at the last death */
+    struct repairs repairs;
 
     bool stopping, cancelling; /* asked */
     uint64_t kill_at_ns;       /* step is killed then; 0: no deadline */
@@ -62,6 +82,13 @@ void pool_reap(struct session *s);
 void pool_balance(struct session *s);
 uint64_t pool_next_due_ns(const struct session *s); /* UINT64_MAX: nothing is due */
 void pool_stop(struct session *s);
+
+/* repair.c: a worker that meets a damaged case reports it with a line {"event":"damaged"} and waits
+ * (vx_control_answer) while the others go on. */
+void repair_line(struct pool_entry *e, const json_t *line); /* a line of that worker */
+void repair_forget(struct session *s, uint32_t w);          /* the worker is gone */
+void repair_duties(struct session *s);
+void repair_stop(struct session *s);
 
 /* supervisor.c */
 void session_fail(struct session *s, const struct vx_err *err);

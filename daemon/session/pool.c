@@ -42,6 +42,7 @@ static int spawn_worker(struct session *s, uint32_t w, struct vx_err *err) {
         .nice = s->o->brief->nice,
         .oom_score_adj = 500};
     struct pool_entry *e = &s->pool[w];
+    e->session = s;
     e->leaving = false;
     e->retry_at_ns = 0;
     e->error_code[0] = e->error_text[0] = e->error_where[0] = '\0';
@@ -63,6 +64,7 @@ static void pool_line(void *ctx, const char *text, size_t len) {
     if (vx_json_parse(text, len, 1 << 20, 16, &line, NULL) != VX_OK) {
         return;
     }
+    repair_line(e, line);
     const char *code = NULL, *message = NULL, *where = "";
     if (json_unpack(line, "{s:{s:s, s:s, s?s}}", "error", "code", &code, "message", &message,
                     "where", &where) == 0) {
@@ -103,6 +105,7 @@ static void fail_for_deaths(struct session *s, uint32_t w, const struct vx_proc_
 static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *end) {
     struct pool_entry *e = &s->pool[w];
     uint32_t freed = vx_ring_reclaim(&s->ring, (uint16_t)w);
+    repair_forget(s, w);
     bool asked = e->leaving || s->stopping || s->cancelling || s->ended;
     vx_control_set_worker(&s->control, w, 0, VX_WANT_NONE);
     if (asked) {

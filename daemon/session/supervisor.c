@@ -18,7 +18,7 @@
 #define STOP_NS        (120 * SECOND_NS) /* a stopping step has this long to write its checkpoint */
 #define CANCEL_NS      (20 * SECOND_NS)
 #define RESTART_NS     (SECOND_NS / 5)
-#define POLL_MAX       (4 + 3 * VX_WORKERS_MAX)
+#define POLL_MAX       (7 + 3 * VX_WORKERS_MAX)
 #define REWIND_POLL_MS 2
 
 static void finish(struct session *s, enum vx_session_end end) {
@@ -227,19 +227,23 @@ static void add_poll(struct pollfd *fds, nfds_t *n, int fd) {
     }
 }
 
+static void add_proc(struct pollfd *fds, nfds_t *n, const struct vx_proc *p) {
+    if (vx_proc_running(p)) {
+        add_poll(fds, n, p->out_fd);
+        add_poll(fds, n, p->err_fd);
+        add_poll(fds, n, p->pidfd);
+    }
+}
+
 static nfds_t fill_poll(struct session *s, struct pollfd *fds) {
     nfds_t n = 0;
     add_poll(fds, &n, s->o->mailbox->eventfd);
     add_poll(fds, &n, s->step.out_fd);
     add_poll(fds, &n, s->step.err_fd);
     add_poll(fds, &n, s->step.pidfd);
+    add_proc(fds, &n, &s->repairs.proc);
     for (uint32_t w = 0; w < s->pool_size; w++) {
-        struct vx_proc *p = &s->pool[w].proc;
-        if (vx_proc_running(p)) {
-            add_poll(fds, &n, p->out_fd);
-            add_poll(fds, &n, p->err_fd);
-            add_poll(fds, &n, p->pidfd);
-        }
+        add_proc(fds, &n, &s->pool[w].proc);
     }
     return n;
 }
@@ -316,6 +320,7 @@ static void run_loop(struct session *s) {
         take_requests(s);
         step_duties(s);
         pool_reap(s);
+        repair_duties(s);
         pool_balance(s);
     }
 }
@@ -329,6 +334,7 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
     s->o = options;
     s->control.shm = s->timeline.shm = s->ring.shm = (struct vx_shm)VX_SHM_INIT;
     s->step.pidfd = s->step.out_fd = s->step.err_fd = -1;
+    s->repairs.proc.pidfd = s->repairs.proc.out_fd = s->repairs.proc.err_fd = -1;
     for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
         s->pool[w].proc.pidfd = s->pool[w].proc.out_fd = s->pool[w].proc.err_fd = -1;
     }
@@ -345,6 +351,7 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
         session_fail(s, &failure);
     }
     run_loop(s);
+    repair_stop(s);
     if (mapped) {
         pool_stop(s);
     }

@@ -2,10 +2,12 @@
 #include "fixture.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 static int entries_of(const char *store, const char *prefix) {
@@ -219,4 +221,153 @@ Test(cache_build, bad_cases_are_refused_by_field) {
     cr_assert_eq(entries_of(store, ".tmp-"), 0);
     fixture_release(&good);
     fixture_remove(dir, store);
+}
+
+/* --- one case made again --- */
+
+struct remaking {
+    struct fixture_case *f;
+    int64_t patch[3]; /* the hint it was asked to write with */
+    int calls;
+};
+
+static int remake(void *ctx, const char *dir, const int64_t patch[3], struct vx_err *err) {
+    struct remaking *r = ctx;
+    r->calls++;
+    memcpy(r->patch, patch, sizeof r->patch);
+    memcpy(r->f->data.patch, patch, sizeof r->patch);
+    return vx_cache_write_case(dir, &r->f->data, NULL, err);
+}
+
+static char *shard_of(const char *store, const char *name) {
+    vx_auto_free char *cases = vx_strf("%s/cases", store);
+    size_t len = strlen(name);
+    DIR *d = opendir(cases);
+    char *path = NULL;
+    for (struct dirent *e; (e = readdir(d));) {
+        if (strncmp(e->d_name, name, len) == 0 && e->d_name[len] == '~') {
+            path = vx_strf("%s/%s/image/c/0/0/0/0", cases, e->d_name);
+        }
+    }
+    closedir(d);
+    return path;
+}
+
+static void flip_bit(const char *path, off_t at) {
+    char byte;
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    cr_assert_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 8;
+    cr_assert_eq(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
+}
+
+static ino_t inode_of(const char *path) {
+    struct stat st;
+    cr_assert_eq(stat(path, &st), 0, "%s", path);
+    return st.st_ino;
+}
+
+struct repairing {
+    char *dir, *store, *shards[2], *before;
+    size_t len;
+    struct fixture_case f[2];
+    struct vx_cache_member m[2];
+    struct vx_cache_builder *b;
+};
+
+static void repairing_open(struct repairing *t, const char *name) {
+    struct vx_err e = {0};
+    t->dir = fixture_dir(name);
+    t->f[0] = fixture_case("a", 1, 20, 21, 22, 1);
+    t->f[1] = fixture_case("b", 1, 40, 50, 60, 2);
+    t->store = fixture_store(t->dir, t->f, 2);
+    for (int i = 0; i < 2; i++) {
+        t->m[i] = fixture_member(&t->f[i]);
+        t->shards[i] = shard_of(t->store, t->m[i].name);
+    }
+    expect_ok(vx_read_file(t->shards[1], 1 << 24, &t->before, &t->len, &e));
+    expect_ok(vx_cache_build_open(t->dir, FIXTURE_KEY, "{}", &t->b, &e));
+}
+
+static void repairing_close(struct repairing *t) {
+    vx_cache_build_close(t->b);
+    for (int i = 0; i < 2; i++) {
+        free(t->shards[i]);
+        fixture_release(&t->f[i]);
+    }
+    free(t->before);
+    fixture_remove(t->dir, t->store);
+}
+
+/* A reader that had the case open keeps the old files; who opens it anew reads the old bytes. */
+Test(cache_build, one_damaged_case_is_made_again) {
+    struct vx_err e = {0};
+    struct repairing t;
+    repairing_open(&t, "repair");
+    struct remaking r = {.f = &t.f[1]};
+    bool made = true;
+    expect_ok(vx_cache_build_repair(t.b, &t.m[1], remake, &r, &made, &e));
+    cr_assert(!made && r.calls == 0, "nothing was damaged");
+    ino_t others = inode_of(t.shards[0]), damaged = inode_of(t.shards[1]);
+    flip_bit(t.shards[1], 1000);
+    expect_ok(vx_cache_build_repair(t.b, &t.m[1], remake, &r, &made, &e));
+    cr_assert(made && r.calls == 1);
+    cr_assert_eq(r.patch[0], 48, "the chunks are shaped for the patch of the first build");
+    cr_assert_eq(inode_of(t.shards[0]), others, "another case was touched");
+    cr_assert_neq(inode_of(t.shards[1]), damaged);
+    vx_auto_free char *after = NULL;
+    size_t len = 0;
+    expect_ok(vx_read_file(t.shards[1], 1 << 24, &after, &len, &e));
+    cr_assert(len == t.len && memcmp(after, t.before, len) == 0, "other bytes than before");
+    cr_assert_eq(entries_of(t.store, ".tmp-"), 0);
+    vx_auto_cache struct vx_cache *cache = NULL;
+    expect_ok(vx_cache_open(t.store, &cache, &e));
+    expect_ok(vx_cache_verify_case(cache, "b", &e));
+    repairing_close(&t);
+}
+
+/* Its folder may be gone altogether, and case.json, which says for which patch it was written. */
+Test(cache_build, a_lost_case_is_made_again) {
+    struct vx_err e = {0};
+    struct repairing t;
+    repairing_open(&t, "lost");
+    struct remaking r = {.f = &t.f[1]};
+    vx_auto_free char *remove = vx_strf("rm -r %s/cases/b~*", t.store);
+    cr_assert_eq(system(remove), 0);
+    bool made = false;
+    expect_ok(vx_cache_build_repair(t.b, &t.m[1], remake, &r, &made, &e));
+    cr_assert(made);
+    vx_auto_free char *after = NULL;
+    size_t len = 0;
+    expect_ok(vx_read_file(t.shards[1], 1 << 24, &after, &len, &e));
+    cr_assert(len == t.len && memcmp(after, t.before, len) == 0, "other bytes than before");
+    repairing_close(&t);
+}
+
+Test(cache_build, repairs_that_would_change_the_set_are_refused) {
+    struct vx_err e = {0};
+    struct repairing t;
+    repairing_open(&t, "refused");
+    struct remaking r = {.f = &t.f[1]};
+    bool made = false;
+    flip_bit(t.shards[1], 1000);
+    t.f[1].image[40 * 50 * 60 - 1] += 1; /* what is made is not what was there */
+    cr_assert_eq(vx_cache_build_repair(t.b, &t.m[1], remake, &r, &made, &e), VX_E_STATE, "%d %s %s",
+                 made, e.reason, e.text);
+    cr_assert_str_eq(e.reason, "repair_differs");
+    vx_auto_free char *after = NULL;
+    size_t len = 0;
+    expect_ok(vx_read_file(t.shards[1], 1 << 24, &after, &len, &e));
+    after[1000] ^= 8;
+    cr_assert(len == t.len && memcmp(after, t.before, len) == 0, "the damaged case lies as it lay");
+    cr_assert_eq(entries_of(t.store, ".tmp-"), 0);
+    t.f[1].source.mtime_ns++;
+    cr_assert_eq(vx_cache_build_repair(t.b, &t.m[1], remake, &r, &made, &e), VX_E_STATE);
+    cr_assert_str_eq(e.reason, "source_changed");
+    struct vx_cache_member unknown = t.m[1];
+    unknown.name = "c";
+    cr_assert_eq(vx_cache_build_repair(t.b, &unknown, remake, &r, &made, &e), VX_E_NOT_FOUND);
+    cr_assert_str_eq(e.reason, "unknown_case");
+    repairing_close(&t);
 }

@@ -274,6 +274,97 @@ Test(loader_worker, a_damaged_case_ends_it_with_the_files_name) {
     pool_close(&p);
 }
 
+/* The part of the supervisor, in the worker's process: puts the files back as they were (from
+ * "whole"), or does not, and answers. ctx: struct pool. */
+static void mend(void *ctx, uint32_t case_index, const struct vx_err *err) {
+    struct pool *p = ctx;
+    char command[512];
+    snprintf(command, sizeof command,
+             "cd '%s' && rm -r cases/case_%02u~* && cp -a whole/case_%02u~* cases/", p->store.dir,
+             case_index, case_index);
+    if (err->code != VX_E_CORRUPT || system(command) != 0) {
+        _exit(9);
+    }
+    vx_control_answer(&p->control, 0);
+}
+
+static void only_answer(void *ctx, uint32_t case_index, const struct vx_err *err) {
+    struct pool *p = ctx;
+    (void)case_index;
+    (void)err;
+    vx_control_answer(&p->control, 0);
+}
+
+static void never_answer(void *ctx, uint32_t case_index, const struct vx_err *err) {
+    (void)ctx;
+    (void)case_index;
+    (void)err;
+}
+
+static void spawn_with(struct pool *p, void (*damaged)(void *, uint32_t, const struct vx_err *)) {
+    p->pid[0] = fork();
+    cr_assert_geq(p->pid[0], 0);
+    if (p->pid[0] == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        struct vx_worker_config c = {.id = 0,
+                                     .control = &p->control,
+                                     .timeline = &p->timeline,
+                                     .ring = &p->ring,
+                                     .recipe = p->recipe,
+                                     .cache_dir = p->store.dir,
+                                     .damaged = damaged,
+                                     .ctx = p};
+        struct vx_err err = {0};
+        int rc = vx_worker_run(&c, NULL, &err);
+        _exit(rc == VX_OK ? 0 : rc == VX_E_CORRUPT ? 3 : 2);
+    }
+}
+
+/* Three damaged cases, mended one after another while the worker holds its sample: it does not end,
+ * and no byte differs. */
+Test(loader_worker, a_mended_case_is_read_again) {
+    struct pool p;
+    static struct print want[SAMPLES];
+    char command[256];
+    pool_open(&p, 0);
+    expected(&p, want);
+    snprintf(command, sizeof command, "cp -a '%s/cases' '%s/whole'", p.store.dir, p.store.dir);
+    cr_assert_eq(system(command), 0);
+    damage(p.store.dir);
+    spawn_with(&p, mend);
+    for (uint64_t q = 0; q < SAMPLES; q++) {
+        check_next(&p, q, want);
+    }
+    cr_assert_eq(vx_control_answers(&p.control, 0), 3, "each damaged case was reported once");
+    pool_close(&p);
+}
+
+Test(loader_worker, a_case_that_nobody_mends_ends_it) {
+    struct pool p;
+    int status;
+    pool_open(&p, 0);
+    damage(p.store.dir);
+    spawn_with(&p, only_answer);
+    cr_assert_eq(waitpid(p.pid[0], &status, 0), p.pid[0]);
+    cr_assert(WIFEXITED(status) && WEXITSTATUS(status) == 3, "%d", status);
+    cr_assert_eq(vx_control_answers(&p.control, 0), 1, "it asks once for a sample");
+    p.pid[0] = 0;
+    pool_close(&p);
+}
+
+Test(loader_worker, leaves_while_it_waits_for_a_repair) {
+    struct pool p;
+    struct vx_worker_record r = {0};
+    pool_open(&p, 0);
+    damage(p.store.dir);
+    spawn_with(&p, never_answer);
+    while (!vx_timeline_worker(&p.timeline, 0, &r) || r.case_index == UINT32_MAX ||
+           r.state != VX_WORKER_WAITING) {
+        usleep(1000);
+    }
+    pool_close(&p); /* checks that it ends well and claims nothing any more */
+}
+
 Test(loader_worker, refuses_a_ring_of_other_shapes) {
     struct pool p;
     pool_open(&p, 0);
