@@ -176,6 +176,7 @@ void vx_maker_forget(struct vx_maker *m, uint32_t case_index) {
 void vx_maker_times(const struct vx_maker *m, struct vx_maker_times *ret) {
     const struct vx_cache_counters *c = vx_cache_counters(m->cache);
     *ret = (struct vx_maker_times){.read_ns = c->open_ns + c->read_ns,
+                                   .open_ns = c->open_ns,
                                    .decompress_ns = c->decompress_ns,
                                    .bytes_read = c->bytes_read,
                                    .opens = c->opens};

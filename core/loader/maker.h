@@ -23,6 +23,7 @@ struct vx_made {
 /* What happened since the maker was created; only grows. */
 struct vx_maker_times {
     uint64_t read_ns; /* opening and reading files */
+    uint64_t open_ns; /* part of it */
     uint64_t decompress_ns;
     uint64_t augment_ns[16]; /* augment/policy.h, enum vx_transform */
     uint64_t bytes_read, opens;

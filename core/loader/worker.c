@@ -55,6 +55,7 @@ static void account(struct worker *w) {
     struct rusage u;
     vx_maker_times(w->maker, &t);
     w->record.read_ns = t.read_ns;
+    w->record.open_ns = t.open_ns;
     w->record.decompress_ns = t.decompress_ns;
     w->record.bytes_read = t.bytes_read;
     w->record.opens = t.opens;

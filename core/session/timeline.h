@@ -109,6 +109,7 @@ struct vx_worker_record {
     uint32_t state; /* enum vx_worker_state */
     int32_t pid;
     uint32_t reserved;
+    uint64_t open_ns; /* part of read_ns: opening files */
 };
 
 struct vx_timeline {
