@@ -71,14 +71,15 @@ static void parse_folder_name(const json_t *json, const char *base, const char *
 static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
     static const char *const types[] = {"train",   "prepare",   "validate",
                                         "predict", "benchmark", NULL};
+    static const int known[] = {VX_JOB_TRAIN, VX_JOB_PREPARE, -1, VX_JOB_PREDICT, -1};
     int type = one_of(json, "", "type", types, ps);
-    if (type > 1) {
+    if (type >= 0 && known[type] < 0) {
         vx_json_problem(ps, "/type", "not_supported", "jobs of type %s are not supported yet",
                         types[type]);
     } else if (type >= 0) {
-        s->type = type == 0 ? VX_JOB_TRAIN : VX_JOB_PREPARE;
+        s->type = (enum vx_job_type)known[type];
     } else if (!json_object_get(json, "type")) {
-        vx_json_problem(ps, "/type", "missing", "is required: train or prepare");
+        vx_json_problem(ps, "/type", "missing", "is required: train, prepare or predict");
     }
 }
 
@@ -91,6 +92,10 @@ static void parse_what(const json_t *json, struct vx_job_spec *s, struct vx_json
     }
     parse_folder_name(json, "", "configuration", s->configuration, sizeof s->configuration, ps);
     parse_folder_name(json, "", "plans", s->plans, sizeof s->plans, ps);
+    get_int(json, "", "priority", -100, 100, &s->priority, ps);
+}
+
+static void parse_fold(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
     const json_t *fold = json_object_get(json, "fold");
     if (json_is_string(fold) && strcmp(json_string_value(fold), "all") == 0) {
         s->fold = VX_FOLD_ALL;
@@ -99,7 +104,6 @@ static void parse_what(const json_t *json, struct vx_job_spec *s, struct vx_json
     } else {
         get_int(json, "", "fold", 0, 99, &s->fold, ps);
     }
-    get_int(json, "", "priority", -100, 100, &s->priority, ps);
 }
 
 static bool device_name(const char *text) {
@@ -272,15 +276,110 @@ static void parse_augment(const json_t *json, struct vx_job_spec *s, struct vx_j
     vx_json_get_bool(o, "/augment", "mirror", &s->augment.mirror, ps);
 }
 
+static void not_for_type(const json_t *obj, const char *base, const char *key,
+                         const struct vx_job_spec *s, struct vx_json_problems *ps) {
+    if (json_object_get(obj, key)) {
+        char at[64];
+        snprintf(at, sizeof at, "%s/%s", base, key);
+        vx_json_problem(ps, at, "not_for_type", "has no meaning for a job of type %s",
+                        vx_job_type_word(s->type));
+    }
+}
+
 static void parse_inference(const json_t *json, struct vx_job_spec *s,
                             struct vx_json_problems *ps) {
     const json_t *o = vx_json_get_object(json, "", "inference", ps);
     if (!o) {
         return;
     }
-    vx_json_only_keys(o, "/inference", (const char *const[]){"mirroring", "step_size", NULL}, ps);
+    vx_json_only_keys(o, "/inference",
+                      (const char *const[]){"mirroring", "step_size", "save_probabilities", NULL},
+                      ps);
     vx_json_get_bool(o, "/inference", "mirroring", &s->inference.mirroring, ps);
     vx_json_get_real(o, "/inference", "step_size", 0.1, 1, &s->inference.step_size, ps);
+    if (s->type == VX_JOB_PREDICT) {
+        vx_json_get_bool(o, "/inference", "save_probabilities", &s->inference.save_probabilities,
+                         ps);
+    } else {
+        not_for_type(o, "/inference", "save_probabilities", s, ps);
+    }
+}
+
+/* --- jobs of type predict --- */
+
+static void parse_fold_list(const json_t *list, struct vx_job_spec *s,
+                            struct vx_json_problems *ps) {
+    size_t n = json_array_size(list);
+    if (n < 1 || n > VX_SPEC_MAX_FOLDS) {
+        vx_json_problem(ps, "/folds", "out_of_range", "must name 1 to %d folds", VX_SPEC_MAX_FOLDS);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        const json_t *v = json_array_get(list, i);
+        char at[32];
+        snprintf(at, sizeof at, "/folds/%zu", i);
+        if (!json_is_integer(v) || json_integer_value(v) < 0 || json_integer_value(v) > 99) {
+            vx_json_problem(ps, at, json_is_integer(v) ? "out_of_range" : "wrong_type",
+                            "must be an integer from 0 to 99");
+            continue;
+        }
+        int fold = (int)json_integer_value(v);
+        for (int k = 0; k < s->predict.n_folds; k++) {
+            if (s->predict.folds[k] == fold) {
+                vx_json_problem(ps, at, "invalid_value", "names fold %d a second time", fold);
+            }
+        }
+        s->predict.folds[s->predict.n_folds++] = fold;
+    }
+}
+
+static void parse_folds(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    const json_t *folds = json_object_get(json, "folds");
+    const char *word = json_string_value(folds);
+    if (json_is_array(folds)) {
+        parse_fold_list(folds, s, ps);
+    } else if (word && strcmp(word, "all") == 0) {
+        s->predict.n_folds = 1;
+        s->predict.folds[0] = VX_FOLD_ALL;
+    } else if (folds && !(word && strcmp(word, "auto") == 0)) {
+        vx_json_problem(ps, "/folds", word ? "invalid_value" : "wrong_type",
+                        "must be a list of folds, \"all\" (the fold trained on all cases) or "
+                        "\"auto\" (every fold there is)");
+    }
+}
+
+static void parse_predict(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    static const char *const checkpoints[] = {"final", "best", NULL};
+    if (!json_object_get(json, "input")) {
+        vx_json_problem(ps, "/input", "missing",
+                        "is required: a folder of images beneath the data folder");
+    }
+    vx_json_get_string(json, "", "input", s->predict.input, sizeof s->predict.input, ps);
+    vx_json_get_string(json, "", "output", s->predict.output, sizeof s->predict.output, ps);
+    parse_folds(json, s, ps);
+    int checkpoint = one_of(json, "", "checkpoint", checkpoints, ps);
+    if (checkpoint >= 0) {
+        snprintf(s->predict.checkpoint, sizeof s->predict.checkpoint, "%s",
+                 checkpoints[checkpoint]);
+    }
+    static const char *const others[] = {"fold", "training", "plan", "loader", "augment"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        not_for_type(json, "", others[i], s, ps);
+    }
+    not_for_type(json_object_get(json, "results"), "/results", "replace", s, ps);
+}
+
+/* Jobs of type train and prepare. */
+static void parse_train(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
+    parse_fold(json, s, ps);
+    parse_training(json, s, ps);
+    parse_plan(json, s, ps);
+    parse_loader(json, s, ps);
+    parse_augment(json, s, ps);
+    static const char *const others[] = {"folds", "input", "output", "checkpoint"};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        not_for_type(json, "", others[i], s, ps);
+    }
 }
 
 int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_problems *ps) {
@@ -295,16 +394,14 @@ int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_pr
     vx_json_only_keys(json, "",
                       (const char *const[]){"type", "dataset", "configuration", "plans", "fold",
                                             "resources", "priority", "results", "training", "plan",
-                                            "loader", "augment", "precision", "inference", NULL},
+                                            "loader", "augment", "precision", "inference", "folds",
+                                            "input", "output", "checkpoint", NULL},
                       ps);
     parse_type(json, &s, ps);
     parse_what(json, &s, ps);
     parse_resources(json, &s, ps);
     parse_results(json, &s, ps);
-    parse_training(json, &s, ps);
-    parse_plan(json, &s, ps);
-    parse_loader(json, &s, ps);
-    parse_augment(json, &s, ps);
+    (s.type == VX_JOB_PREDICT ? parse_predict : parse_train)(json, &s, ps);
     int precision = one_of(json, "", "precision", precisions, ps);
     if (precision >= 0) {
         s.precision = (enum vx_spec_precision)precision;

@@ -10,7 +10,9 @@
 #include <string.h>
 
 const char *vx_job_type_word(enum vx_job_type type) {
-    return type == VX_JOB_PREPARE ? "prepare" : "train";
+    static const char *const words[] = {
+        [VX_JOB_TRAIN] = "train", [VX_JOB_PREPARE] = "prepare", [VX_JOB_PREDICT] = "predict"};
+    return words[type];
 }
 
 void vx_spec_defaults(struct vx_job_spec *spec) {
@@ -30,7 +32,8 @@ void vx_spec_defaults(struct vx_job_spec *spec) {
                                               .checkpoint_seconds = 60},
                                  .loader = {VX_SPEC_AUTO, VX_SPEC_AUTO, VX_SPEC_AUTO, "auto"},
                                  .augment = {"cpu", true, true},
-                                 .inference = {true, 0.5}};
+                                 .inference = {true, 0.5, false},
+                                 .predict = {.checkpoint = "final"}};
 }
 
 static json_t *auto_or_int(int value) {
@@ -70,8 +73,43 @@ static json_t *plan_to_json(const struct vx_job_spec *spec) {
     return json;
 }
 
+static const char *const precisions[] = {"auto", "fp32", "bf16"};
+
+static json_t *folds_to_json(const struct vx_job_spec *s) {
+    if (s->predict.n_folds == 0) {
+        return json_string("auto");
+    }
+    if (s->predict.folds[0] == VX_FOLD_ALL) {
+        return json_string("all");
+    }
+    json_t *list = json_array();
+    for (int i = 0; i < s->predict.n_folds; i++) {
+        json_array_append_new(list, json_integer(s->predict.folds[i]));
+    }
+    return list;
+}
+
+static json_t *predict_to_json(const struct vx_job_spec *s) {
+    json_t *json = json_pack(
+        "{s:i, s:s, s:s, s:s, s:s, s:o, s:s, s:s, s:{s:s, s:i}, s:i, s:{s:s}, s:s, "
+        "s:{s:b, s:f, s:b}}",
+        "spec_version", VX_SPEC_VERSION, "type", vx_job_type_word(s->type), "dataset", s->dataset,
+        "configuration", s->configuration, "plans", s->plans, "folds", folds_to_json(s), "input",
+        s->predict.input, "checkpoint", s->predict.checkpoint, "resources", "device",
+        s->resources.device, "count", s->resources.count, "priority", s->priority, "results",
+        "name", s->results.name, "precision", precisions[s->precision], "inference", "mirroring",
+        s->inference.mirroring, "step_size", s->inference.step_size, "save_probabilities",
+        s->inference.save_probabilities);
+    if (json && s->predict.output[0]) {
+        json_object_set_new(json, "output", json_string(s->predict.output));
+    }
+    return json;
+}
+
 json_t *vx_spec_to_json(const struct vx_job_spec *s) {
-    static const char *const precisions[] = {"auto", "fp32", "bf16"};
+    if (s->type == VX_JOB_PREDICT) {
+        return predict_to_json(s);
+    }
     json_t *fold = s->fold == VX_FOLD_ALL ? json_string("all") : json_integer(s->fold);
     json_t *open = s->loader.keep_files_open == VX_SPEC_AUTO
                        ? json_string("auto")

@@ -11,10 +11,11 @@
 
 struct vx_err;
 
-#define VX_SPEC_VERSION 1
-#define VX_SPEC_AUTO    (-1) /* of numeric loader settings */
+#define VX_SPEC_VERSION   1    /* keys that may be absent are added without a new version */
+#define VX_SPEC_AUTO      (-1) /* of numeric loader settings */
+#define VX_SPEC_MAX_FOLDS 32
 
-enum vx_job_type { VX_JOB_TRAIN, VX_JOB_PREPARE };
+enum vx_job_type { VX_JOB_TRAIN, VX_JOB_PREPARE, VX_JOB_PREDICT };
 enum vx_spec_precision { VX_SPEC_PRECISION_AUTO, VX_SPEC_FP32, VX_SPEC_BF16 };
 
 struct vx_job_spec {
@@ -57,18 +58,26 @@ struct vx_job_spec {
     } augment;
     enum vx_spec_precision precision;
     struct {
-        bool mirroring;   /* test-time mirroring over the plan's axes */
-        double step_size; /* of the sliding window, share of the patch, 0.5 */
+        bool mirroring;          /* test-time mirroring over the plan's axes */
+        double step_size;        /* of the sliding window, share of the patch, 0.5 */
+        bool save_probabilities; /* predict only */
     } inference;
+    struct {                          /* predict only */
+        char input[512];              /* folder of images beneath the data root */
+        char output[512];             /* folder beneath the results root; "": the job's own */
+        char checkpoint[8];           /* "final" or "best" */
+        int n_folds;                  /* 0: "auto", every fold there is */
+        int folds[VX_SPEC_MAX_FOLDS]; /* 0..99, or VX_FOLD_ALL alone for "all" */
+    } predict;
 };
 
 void vx_spec_defaults(struct vx_job_spec *spec);
 /* json: the request's body. Collects every problem with its JSON pointer; VX_E_INVALID where there
- * is any. Types known to the contract but not to this version (validate, predict, benchmark) are a
- * problem "not_supported" at /type. */
+ * is any. Types known to the contract but not to this version (validate, benchmark) are a problem
+ * "not_supported" at /type; keys that have no meaning for the job's type are "not_for_type". */
 int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_problems *ps);
-/* Canonical JSON object with spec_version; "auto" and defaults written out. New reference, NULL
- * when out of memory. */
+/* Canonical JSON object with spec_version; "auto" and defaults written out, keys of other types
+ * left out. New reference, NULL when out of memory. */
 json_t *vx_spec_to_json(const struct vx_job_spec *spec);
 /* Reads a stored spec of any earlier spec_version (migrated step by step) or the present one. */
 int vx_spec_from_stored(const json_t *json, struct vx_job_spec *ret, struct vx_err *err);

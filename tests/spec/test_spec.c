@@ -104,6 +104,11 @@ static const struct {
     {"\"augment\": {\"where\": \"gpu\"}", "/augment/where", "not_supported"},
     {"\"precision\": \"fp8\"", "/precision", "invalid_value"},
     {"\"inference\": {\"step_size\": 0}", "/inference/step_size", "out_of_range"},
+    {"\"inference\": {\"save_probabilities\": true}", "/inference/save_probabilities",
+     "not_for_type"},
+    {"\"folds\": [0]", "/folds", "not_for_type"},
+    {"\"input\": \"new\"", "/input", "not_for_type"},
+    {"\"checkpoint\": \"best\"", "/checkpoint", "not_for_type"},
 };
 
 Test(spec_parse, every_problem_has_its_pointer) {
@@ -129,7 +134,7 @@ Test(spec_parse, all_problems_at_once) {
         parse("{\"type\": \"predict\", \"fold\": 200, \"x\": 1, \"training\": {\"epochs\": -1}}",
               &s, &ps),
         VX_E_INVALID);
-    cr_expect_eq(ps.n, 5); /* /x, /type, /dataset, /fold, /training/epochs */
+    cr_expect_eq(ps.n, 5); /* /x, /dataset, /input, /fold, /training */
     ps.n = 0;
     cr_assert_eq(parse("[]", &s, &ps), VX_E_INVALID);
     cr_expect_str_eq(ps.list[0].code, "wrong_type");
@@ -145,7 +150,8 @@ Test(spec_parse, type_and_dataset) {
         {"{\"type\": \"train\", \"dataset\": \"../etc\"}", "/dataset", "invalid_value"},
         {"{\"type\": \"tune\", \"dataset\": \"Dataset004_A\"}", "/type", "invalid_value"},
         {"{\"type\": \"validate\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
-        {"{\"type\": \"predict\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
+        {"{\"type\": \"predict\", \"dataset\": \"Dataset004_A\"}", "/input", "missing"},
+        {"{\"type\": \"predict\", \"input\": \"new\"}", "/dataset", "missing"},
         {"{\"type\": \"benchmark\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -160,6 +166,113 @@ Test(spec_parse, type_and_dataset) {
     struct vx_json_problems ps = {0};
     cr_assert_eq(parse("{\"type\": \"prepare\", \"dataset\": \"Dataset004_A\"}", &s, &ps), VX_OK);
     cr_expect_eq(s.type, VX_JOB_PREPARE);
+}
+
+/* The same for predictions. */
+static const struct {
+    const char *member; /* after type, dataset and input */
+    const char *pointer, *code;
+} bad_predict[] = {
+    {"\"input\": 3", "/input", "wrong_type"},
+    {"\"input\": \"\"", "/input", "out_of_range"},
+    {"\"input\": \"new\", \"output\": []", "/output", "wrong_type"},
+    {"\"input\": \"new\", \"folds\": []", "/folds", "out_of_range"},
+    {"\"input\": \"new\", \"folds\": 0", "/folds", "wrong_type"},
+    {"\"input\": \"new\", \"folds\": \"every\"", "/folds", "invalid_value"},
+    {"\"input\": \"new\", \"folds\": [0, -1]", "/folds/1", "out_of_range"},
+    {"\"input\": \"new\", \"folds\": [0, \"all\"]", "/folds/1", "wrong_type"},
+    {"\"input\": \"new\", \"folds\": [2, 0, 2]", "/folds/2", "invalid_value"},
+    {"\"input\": \"new\", \"checkpoint\": \"latest\"", "/checkpoint", "invalid_value"},
+    {"\"input\": \"new\", \"fold\": 0", "/fold", "not_for_type"},
+    {"\"input\": \"new\", \"training\": {\"epochs\": -1}", "/training", "not_for_type"},
+    {"\"input\": \"new\", \"plan\": {}", "/plan", "not_for_type"},
+    {"\"input\": \"new\", \"results\": {\"replace\": true}", "/results/replace", "not_for_type"},
+    {"\"input\": \"new\", \"inference\": {\"save_probabilities\": 1}",
+     "/inference/save_probabilities", "wrong_type"},
+    {"\"input\": \"new\", \"inference\": {\"tiles\": 1}", "/inference/tiles", "unknown_key"},
+};
+
+Test(spec_parse, every_problem_of_a_prediction_has_its_pointer) {
+    for (size_t i = 0; i < sizeof bad_predict / sizeof bad_predict[0]; i++) {
+        char text[512];
+        struct vx_job_spec s;
+        struct vx_json_problems ps = {0};
+        snprintf(text, sizeof text, "{\"type\": \"predict\", \"dataset\": \"Dataset004_A\", %s}",
+                 bad_predict[i].member);
+        cr_expect_eq(parse(text, &s, &ps), VX_E_INVALID, "%s", bad_predict[i].member);
+        cr_expect_eq(ps.n, 1, "%s: %zu problems", bad_predict[i].member, ps.n);
+        cr_expect_str_eq(ps.list[0].pointer, bad_predict[i].pointer, "%s: %s",
+                         bad_predict[i].member, ps.list[0].pointer);
+        cr_expect_str_eq(ps.list[0].code, bad_predict[i].code, "%s: %s", bad_predict[i].member,
+                         ps.list[0].code);
+    }
+}
+
+Test(spec_parse, what_a_prediction_may_say) {
+    struct vx_job_spec s, again;
+    struct vx_json_problems ps = {0};
+    struct vx_err err = {0};
+    cr_assert_eq(parse("{\"type\": \"predict\", \"dataset\": \"Dataset004_A\", "
+                       "\"configuration\": \"2d\", \"input\": \"new/ones\", \"output\": "
+                       "\"done\", \"folds\": [3, 0], \"results\": {\"name\": \"mine\"}, "
+                       "\"checkpoint\": \"best\", \"precision\": \"bf16\", \"inference\": "
+                       "{\"mirroring\": false, \"step_size\": 1, \"save_probabilities\": true}}",
+                       &s, &ps),
+                 VX_OK, "%s %s", ps.list[0].pointer, ps.list[0].text);
+    cr_expect_eq(s.type, VX_JOB_PREDICT);
+    cr_expect_str_eq(s.predict.input, "new/ones");
+    cr_expect_str_eq(s.predict.output, "done");
+    cr_expect_str_eq(s.predict.checkpoint, "best");
+    cr_expect(s.predict.n_folds == 2 && s.predict.folds[0] == 3 && s.predict.folds[1] == 0);
+    cr_expect(!s.inference.mirroring && s.inference.save_probabilities);
+    vx_auto_json json_t *json = vx_spec_to_json(&s);
+    cr_assert_eq(vx_spec_from_stored(json, &again, &err), VX_OK, "%s", err.text);
+    vx_auto_json json_t *second = vx_spec_to_json(&again);
+    cr_expect(json_equal(json, second));
+    cr_expect_str_eq(json_string_value(json_object_get(json, "type")), "predict");
+    cr_expect_null(json_object_get(json, "training"));
+}
+
+Test(spec_parse, a_prediction_uses_every_fold_unless_told) {
+    static const struct {
+        const char *folds;
+        int n, first;
+    } table[] = {{"", 0, 0},
+                 {", \"folds\": \"auto\"", 0, 0},
+                 {", \"folds\": \"all\"", 1, VX_FOLD_ALL},
+                 {", \"folds\": [7]", 1, 7}};
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        char text[256];
+        struct vx_job_spec s, again;
+        struct vx_json_problems ps = {0};
+        struct vx_err err = {0};
+        snprintf(text, sizeof text,
+                 "{\"type\": \"predict\", \"dataset\": \"Dataset004_A\", \"input\": \"new\"%s}",
+                 table[i].folds);
+        cr_assert_eq(parse(text, &s, &ps), VX_OK, "%s", text);
+        cr_expect(s.predict.n_folds == table[i].n && s.predict.folds[0] == table[i].first);
+        cr_expect_str_eq(s.predict.checkpoint, "final");
+        vx_auto_json json_t *json = vx_spec_to_json(&s);
+        cr_expect_null(json_object_get(json, "output"));
+        cr_assert_eq(vx_spec_from_stored(json, &again, &err), VX_OK, "%s", err.text);
+        cr_expect(again.predict.n_folds == table[i].n && again.predict.folds[0] == table[i].first);
+    }
+}
+
+/* What the first voxeld stored has none of the keys that were added since. */
+Test(spec_stored, earlier_specs_are_read) {
+    static const char stored[] =
+        "{\"spec_version\":1,\"type\":\"train\",\"dataset\":\"Dataset004_A\","
+        "\"configuration\":\"3d_fullres\",\"fold\":2,\"inference\":{\"mirroring\":true,"
+        "\"step_size\":0.5}}";
+    vx_auto_json json_t *json = json_loads(stored, 0, NULL);
+    struct vx_job_spec s;
+    struct vx_err err = {0};
+    cr_assert_eq(vx_spec_from_stored(json, &s, &err), VX_OK, "%s", err.text);
+    cr_expect(s.type == VX_JOB_TRAIN && s.fold == 2 && !s.inference.save_probabilities);
+    vx_auto_json json_t *again = vx_spec_to_json(&s);
+    cr_expect_null(json_object_get(again, "folds"));
+    cr_expect_null(json_object_get(json_object_get(again, "inference"), "save_probabilities"));
 }
 
 Test(spec_stored, canonical_form_reads_back_the_same) {
