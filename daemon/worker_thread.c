@@ -6,24 +6,20 @@
 #include "base/log.h"
 #include "base/own.h"
 #include "daemon/post.h"
+#include "daemon/results/journal.h"
 #include "daemon/results/publish.h"
 #include "daemon/results/recorder.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/supervisor.h"
 #include "daemon/telemetry/telemetry.h"
 #include "db/epoch.h"
-#include "db/event.h"
-#include "db/job.h"
 #include "db/store.h"
 
 #include <math.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <unistd.h>
-
-#define AGAIN_MS 1000 /* between two tries of the store */
 
 struct vx_worker_thread {
     struct vx_worker_thread_options o;
@@ -37,6 +33,7 @@ struct vx_worker_thread {
     struct vx_session_mailbox mailbox;
     atomic_bool stopping; /* the daemon wants to end */
     /* the running job; this thread only */
+    struct vx_journal journal;
     struct vx_brief *brief;
     struct vx_recorder *recorder;
 };
@@ -46,54 +43,7 @@ static double real_of(const json_t *line, const char *key) {
     return json_is_number(v) ? json_number_value(v) : NAN;
 }
 
-/* --- store operations; each owns its argument until `done` frees it --- */
-
-struct note {
-    int64_t job;
-    int64_t batches;
-    char *phase, *progress, *event, *data;
-};
-
-static void note_done(int rc, const struct vx_err *err, void *arg) {
-    struct note *n = arg;
-    if (rc != VX_OK && rc != VX_E_STATE) {
-        vx_log_warn("worker", "store_failed job=%lld text=\"%s\"", (long long)n->job, err->text);
-    }
-    free(n->phase);
-    free(n->progress);
-    free(n->event);
-    free(n->data);
-    free(n);
-}
-
-static int note_op(struct vx_db *db, void *arg, struct vx_err *err) {
-    struct note *n = arg;
-    int rc = VX_OK;
-    if (n->batches >= 0) {
-        rc = vx_db_job_checkpoint(db, n->job, n->batches, err);
-    }
-    if (rc == VX_OK && (n->phase || n->progress)) {
-        rc = vx_db_job_progress(db, n->job, n->phase, n->progress, err);
-    }
-    if (rc == VX_OK && n->event) {
-        rc = vx_db_event_add(db, n->job, n->event, n->data, NULL, err);
-    }
-    return rc;
-}
-
-/* Strings are taken over. batches: -1 where no checkpoint is meant. */
-static void submit_note(struct vx_worker_thread *w, struct note note) {
-    struct note *n = malloc(sizeof *n);
-    struct vx_err err = {0};
-    note.job = w->brief->job_id;
-    if (n) {
-        *n = note;
-        int rc = vx_store_submit(w->o.store, note_op, n, note_done, &err);
-        if (rc != VX_OK) {
-            note_done(rc, &err, n);
-        }
-    }
-}
+/* --- what is stored of the job --- */
 
 static char *live_progress(struct vx_worker_thread *w) {
     vx_auto_json json_t *p = vx_telemetry_progress(w->o.telemetry, w->brief->job_id);
@@ -135,7 +85,7 @@ static void store_epoch(struct vx_worker_thread *w, const json_t *line) {
     if (rc != VX_OK) {
         epoch_done(rc, &err, e);
     }
-    submit_note(w, (struct note){.batches = -1, .progress = live_progress(w)});
+    vx_journal_note(&w->journal, (struct vx_note){.progress = live_progress(w)});
 }
 
 /* --- session events --- */
@@ -150,65 +100,38 @@ static void on_line(void *ctx, const json_t *line) {
     if (strcmp(event, "epoch") == 0) {
         store_epoch(w, line);
     } else if (strcmp(event, "checkpoint") == 0) {
-        submit_note(w,
-                    (struct note){.batches = json_integer_value(json_object_get(line, "batches"))});
+        vx_journal_note(&w->journal, (struct vx_note){.checkpointed = true,
+                                                      .checkpoint = json_integer_value(
+                                                          json_object_get(line, "batches"))});
     } else if (strcmp(event, "phase") == 0) {
         const char *phase = json_string_value(json_object_get(line, "phase"));
-        submit_note(w, (struct note){.batches = -1, .phase = phase ? strdup(phase) : NULL});
+        vx_journal_note(&w->journal, (struct vx_note){.phase = phase ? strdup(phase) : NULL});
     } else if (strcmp(event, "repair") == 0) {
         bool failed = json_object_get(line, "code") != NULL;
         vx_auto_json json_t *data = json_copy((json_t *)line);
         json_object_del(data, "event");
-        submit_note(w, (struct note){.batches = -1,
-                                     .event = strdup(failed ? "case_damaged" : "case_repaired"),
-                                     .data = json_dumps(data, JSON_COMPACT)});
+        vx_journal_note(&w->journal,
+                        (struct vx_note){.event = strdup(failed ? "case_damaged" : "case_repaired"),
+                                         .data = json_dumps(data, JSON_COMPACT)});
     }
-}
-
-struct crash {
-    int64_t job;
-    const char *evidence;
-    bool had_new_checkpoint;
-    enum vx_job_state state;
-};
-
-/* The store counts, and takes the job out of running; the session goes on with it where it may. */
-static int crash_op(struct vx_db *db, void *arg, struct vx_err *err) {
-    struct crash *c = arg;
-    int rc = vx_db_job_crashed(db, c->job, c->evidence, c->had_new_checkpoint, &c->state, err);
-    if (rc == VX_OK && c->state == VX_JOB_READY) {
-        struct vx_job_change change = {.to = VX_JOB_RUNNING, .phase = "restarting"};
-        rc = vx_db_job_transition(db, c->job, &change, err);
-        c->state = VX_JOB_RUNNING;
-    }
-    return rc;
 }
 
 static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoint) {
     struct vx_worker_thread *w = ctx;
-    struct vx_err err = {0};
-    vx_auto_free char *text = json_dumps(evidence, JSON_COMPACT);
-    struct crash c = {w->brief->job_id, text, had_new_checkpoint, VX_JOB_RUNNING};
     const char *message = json_string_value(json_object_get(evidence, "message"));
     vx_recorder_say(w->recorder, "the training process crashed (exit status %d, signal %d): %s",
                     (int)json_integer_value(json_object_get(evidence, "exit_status")),
                     (int)json_integer_value(json_object_get(evidence, "signal")),
                     message ? message : "");
-    int rc = vx_store_call(w->o.store, crash_op, &c, &err);
-    if (rc != VX_OK) {
-        vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)c.job, err.text);
-        return vx_store_passing(rc); /* a crash that cannot be written down does not count */
-    }
-    return c.state == VX_JOB_RUNNING;
+    return vx_journal_crash(&w->journal, evidence, had_new_checkpoint);
 }
 
 static void on_worker_lost(void *ctx, const json_t *evidence) {
     struct vx_worker_thread *w = ctx;
     bool killed = json_integer_value(json_object_get(evidence, "signal")) != 0;
     vx_telemetry_worker_lost(w->o.telemetry, killed ? "killed" : "failed");
-    submit_note(w, (struct note){.batches = -1,
-                                 .event = strdup("worker_lost"),
-                                 .data = json_dumps(evidence, JSON_COMPACT)});
+    vx_journal_note(&w->journal, (struct vx_note){.event = strdup("worker_lost"),
+                                                  .data = json_dumps(evidence, JSON_COMPACT)});
 }
 
 static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
@@ -228,62 +151,11 @@ static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
 
 static void on_unmapped(void *ctx) {
     struct vx_worker_thread *w = ctx;
-    submit_note(w, (struct note){.batches = -1, .progress = live_progress(w)});
+    vx_journal_note(&w->journal, (struct vx_note){.progress = live_progress(w)});
     vx_telemetry_detach(w->o.telemetry, w->brief->job_id);
 }
 
 /* --- the end of a job --- */
-
-struct final {
-    int64_t job;
-    struct vx_job_change change;
-};
-
-/* A cancel may have arrived at any moment before: then cancelled is what a finished or failed one
- * becomes where the table allows no other way, and an already final state stays. */
-static int final_op(struct vx_db *db, void *arg, struct vx_err *err) {
-    struct final *f = arg;
-    struct vx_job job;
-    int rc = vx_db_job_get(db, f->job, &job, err);
-    if (rc != VX_OK) {
-        return rc;
-    }
-    enum vx_job_state now = job.state;
-    vx_job_release(&job);
-    if (vx_job_state_final(now)) {
-        return VX_OK;
-    }
-    if (now == VX_JOB_CANCELLING && f->change.to == VX_JOB_QUEUED) {
-        f->change.to = VX_JOB_CANCELLED;
-    } else if (now == VX_JOB_RUNNING && f->change.to == VX_JOB_CANCELLED) {
-        struct vx_job_change between = {.to = VX_JOB_CANCELLING};
-        rc = vx_db_job_transition(db, f->job, &between, err);
-    }
-    return rc == VX_OK ? vx_db_job_transition(db, f->job, &f->change, err) : rc;
-}
-
-/* Nothing else would ever take the job out of `running`, so a store that refuses for a reason that
- * may pass (a full disk) is asked until it accepts, or until the daemon wants to end: recovery at
- * the next start takes care of the job then. */
-static int store_end(struct vx_worker_thread *w, const struct final *wanted,
-                     enum vx_job_state *ret_state, struct vx_err *err) {
-    for (bool said = false;; said = true) {
-        struct final f = *wanted;
-        int rc = vx_store_call(w->o.store, final_op, &f, err);
-        *ret_state = f.change.to;
-        if (!vx_store_passing(rc) || atomic_load(&w->stopping)) {
-            return rc;
-        }
-        if (!said) {
-            vx_log_err("worker", "store_refused job=%lld trying=again text=\"%s\"",
-                       (long long)f.job, err->text);
-        }
-        uint64_t count;
-        struct pollfd fd = {w->mailbox.eventfd, POLLIN, 0};
-        ssize_t n = poll(&fd, 1, AGAIN_MS) > 0 ? read(fd.fd, &count, sizeof count) : 0;
-        (void)n;
-    }
-}
 
 static int publish(struct vx_worker_thread *w, json_t *result, struct vx_err *err) {
     const struct vx_brief *b = w->brief;
@@ -301,43 +173,6 @@ static int publish(struct vx_worker_thread *w, json_t *result, struct vx_err *er
     return rc;
 }
 
-static void conclude(struct vx_worker_thread *w, int64_t job, enum vx_session_end end,
-                     json_t *result, struct vx_err *err) {
-    if (end == VX_SESSION_SUCCEEDED && publish(w, result, err) != VX_OK) {
-        end = VX_SESSION_FAILED;
-    }
-    vx_auto_free char *text = result ? json_dumps(result, JSON_COMPACT) : NULL;
-    char message[1100];
-    snprintf(message, sizeof message, "%s%s%s", err->text, err->where[0] ? ": " : "", err->where);
-    struct final f = {.job = job, .change = {.result = text}};
-    switch (end) {
-    case VX_SESSION_SUCCEEDED:
-        f.change.to = VX_JOB_SUCCEEDED;
-        break;
-    case VX_SESSION_STOPPED:
-        f.change.to = VX_JOB_QUEUED;
-        f.change.reason_code = "daemon_stopped";
-        f.change.reason_message = "the daemon was stopped; the job resumes from its checkpoint";
-        break;
-    case VX_SESSION_CANCELLED:
-        f.change.to = VX_JOB_CANCELLED;
-        break;
-    case VX_SESSION_FAILED:
-        f.change.to = VX_JOB_FAILED;
-        f.change.reason_code = err->reason[0] ? err->reason : vx_status_word(err->code);
-        f.change.reason_message = message;
-        break;
-    }
-    struct vx_err store_err = {0};
-    enum vx_job_state state = f.change.to;
-    if (store_end(w, &f, &state, &store_err) != VX_OK) {
-        vx_log_err("worker", "store_failed job=%lld text=\"%s\"", (long long)job, store_err.text);
-    }
-    vx_log_info("worker", "job_ended job=%lld state=%s reason=%s text=\"%s\"", (long long)job,
-                vx_job_state_word(state), f.change.reason_code ? f.change.reason_code : "",
-                err->text);
-}
-
 /* Another job may have published there since this one was accepted: better said now than after days
  * of training. */
 static int check_place(const struct vx_brief *b, struct vx_err *err) {
@@ -348,17 +183,16 @@ static int check_place(const struct vx_brief *b, struct vx_err *err) {
                 : vx_fail(err, VX_E_NOMEM, NULL, "starting job %lld", (long long)b->job_id);
 }
 
-static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
-    struct vx_err err = {0};
+/* *ret_result: new reference or NULL. */
+static enum vx_session_end train(struct vx_worker_thread *w, const char *path, json_t **ret_result,
+                                 struct vx_err *err) {
     enum vx_session_end end = VX_SESSION_FAILED;
-    vx_auto_json json_t *result = NULL;
-    vx_log_info("worker", "job_started job=%lld device=%s", (long long)job, w->device);
-    int rc = vx_brief_read(path, &w->brief, &err);
+    int rc = vx_brief_read(path, &w->brief, err);
     if (rc == VX_OK) {
-        rc = check_place(w->brief, &err);
+        rc = check_place(w->brief, err);
     }
     if (rc == VX_OK) {
-        rc = vx_recorder_open(w->brief->dir, &w->recorder, &err);
+        rc = vx_recorder_open(w->brief->dir, &w->recorder, err);
     }
     if (rc == VX_OK) {
         struct vx_session_options options = {
@@ -368,11 +202,24 @@ static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
             .events = {w, on_line, on_crashed, on_worker_lost, on_mapped, on_unmapped},
             .memory_limit = w->o.memory_limit,
         };
-        vx_session_run(&options, &end, &result, &err);
+        vx_session_run(&options, &end, ret_result, err);
     }
-    conclude(w, job, end, result, &err);
+    if (end == VX_SESSION_SUCCEEDED && publish(w, *ret_result, err) != VX_OK) {
+        end = VX_SESSION_FAILED;
+    }
     vx_recorder_close(vx_steal(w->recorder));
     vx_brief_free(vx_steal(w->brief));
+    return end;
+}
+
+static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
+    struct vx_err err = {0};
+    vx_auto_json json_t *result = NULL;
+    vx_log_info("worker", "job_started job=%lld device=%s", (long long)job, w->device);
+    w->journal = (struct vx_journal){w->o.store, job};
+    enum vx_session_end end = train(w, path, &result, &err);
+    vx_auto_free char *text = result ? json_dumps(result, JSON_COMPACT) : NULL;
+    vx_journal_end(&w->journal, end, text, &err, w->mailbox.eventfd, &w->stopping);
 }
 
 static void announce_end(void *arg) {
