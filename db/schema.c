@@ -103,7 +103,28 @@ static const char step1[] =
     "    json_object('name', NEW.name, 'state', NEW.state)); END;"
     "PRAGMA application_id = 1987601506;"; /* VX_DB_APPLICATION_ID */
 
-const char *const vx_db_steps[] = {step1};
+/* Version 2: what telemetry measures and the tuner does. */
+static const char step2[] =
+    "CREATE TABLE samples("
+    "  job_id INTEGER NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,"
+    "  step INTEGER NOT NULL CHECK(step IN (1, 10, 60)),"
+    "  ts_ms INTEGER NOT NULL,"
+    "  data TEXT NOT NULL CHECK(json_valid(data)),"
+    "  PRIMARY KEY(job_id, step, ts_ms)) STRICT, WITHOUT ROWID;"
+    "CREATE TABLE tuning("
+    "  job_id INTEGER NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,"
+    "  n INTEGER NOT NULL CHECK(n > 0),"
+    "  ts_ms INTEGER NOT NULL,"
+    "  ended_ms INTEGER NOT NULL DEFAULT 0,"
+    "  who TEXT NOT NULL CHECK(who IN ('tuner','user','daemon')),"
+    "  knob TEXT NOT NULL,"
+    "  from_value TEXT NOT NULL, to_value TEXT NOT NULL,"
+    "  why TEXT NOT NULL,"
+    "  outcome TEXT NOT NULL CHECK(outcome IN ('trial','kept','reverted','applied','advised')),"
+    "  predicted REAL, measured REAL, noise REAL,"
+    "  PRIMARY KEY(job_id, n)) STRICT, WITHOUT ROWID;";
+
+const char *const vx_db_steps[] = {step1, step2};
 const size_t vx_db_steps_count = sizeof vx_db_steps / sizeof vx_db_steps[0];
 
 /* PRAGMA values by a statement of its own: pragmas are not worth a place in the cache. */
