@@ -1,6 +1,8 @@
 #include "base/err.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -55,11 +57,45 @@ const char *vx_status_word(int code) {
     }
 }
 
+/* Bytes of the well-formed UTF-8 character at p (RFC 3629: no overlong forms, no surrogates, at
+ * most U+10FFFF), or 0. */
+static size_t utf8_bytes(const unsigned char *p) {
+    if (p[0] < 0x80) {
+        return 1;
+    }
+    size_t n = p[0] >= 0xf0 ? 4 : p[0] >= 0xe0 ? 3 : 2;
+    uint32_t c = p[0] & (0x7fu >> n);
+    for (size_t i = 1; i < n; i++) {
+        if ((p[i] & 0xc0) != 0x80) { /* also where the text ends */
+            return 0;
+        }
+        c = c << 6 | (p[i] & 0x3fu);
+    }
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    bool proper = p[0] >= 0xc0 && p[0] < 0xf8 && c >= least[n] && c <= 0x10ffff;
+    return proper && (c < 0xd800 || c > 0xdfff) ? n : 0;
+}
+
+/* Names from files end up in these texts, and the texts in JSON and logs: whatever is not UTF-8 (a
+ * character cut by the text's end, too) or a control character becomes '?'. */
+static void tidy(char *text) {
+    unsigned char *p = (unsigned char *)text;
+    while (*p) {
+        size_t n = utf8_bytes(p);
+        if (n == 0 || *p < ' ' || *p == 0x7f) {
+            *p = '?';
+            n = 1;
+        }
+        p += n;
+    }
+}
+
 static void fill(struct vx_err *err, int code, const char *reason, const char *fmt, va_list ap) {
     memset(err, 0, sizeof *err);
     err->code = code;
     snprintf(err->reason, sizeof err->reason, "%s", reason ? reason : vx_status_word(code));
     vsnprintf(err->text, sizeof err->text, fmt, ap);
+    tidy(err->text);
 }
 
 int vx_fail(struct vx_err *err, int code, const char *reason, const char *fmt, ...) {
@@ -105,6 +141,7 @@ int vx_fail_errno(struct vx_err *err, int errnum, const char *where, const char 
         snprintf(err->text + used, sizeof err->text - used, ": %s", strerror(errnum));
         if (where) {
             snprintf(err->where, sizeof err->where, "%s", where);
+            tidy(err->where);
         }
     }
     return code;
@@ -118,6 +155,7 @@ int vx_err_at(struct vx_err *err, const char *fmt, ...) {
     va_start(ap, fmt);
     vsnprintf(err->where, sizeof err->where, fmt, ap);
     va_end(ap);
+    tidy(err->where);
     return err->code;
 }
 
@@ -135,5 +173,6 @@ int vx_err_prefix(struct vx_err *err, const char *fmt, ...) {
         size_t room = sizeof err->text - (size_t)n;
         snprintf(err->text + n, room, ": %.*s", (int)(room > 3 ? room - 3 : 0), old);
     }
+    tidy(err->text);
     return err->code;
 }

@@ -103,6 +103,7 @@ static int rebuild_tensor(struct vx_py_tree *t, const struct vx_py *args, struct
             return bad(err, "a tensor has more elements than its storage");
         }
         n *= x->shape[a];
+        x->stride[a] = x->shape[a] > 1 ? x->stride[a] : 0; /* never taken, so never looked at */
     }
     if (x->offset < 0 || x->offset > x->storage->n || !inside(x)) {
         return vx_fail(err, VX_E_CORRUPT, "tensor_outside_storage",

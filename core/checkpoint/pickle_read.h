@@ -26,8 +26,10 @@ struct vx_py_tree; /* owns its values */
 
 #define VX_PY_DTYPES(X)                                                                            \
     X(BOOL, 1)                                                                                     \
-    X(U8, 1) X(I8, 1) X(U16, 2) X(I16, 2) X(U32, 4) X(I32, 4) X(U64, 8) X(I64, 8) X(F16, 2)        \
-        X(BF16, 2) X(F32, 4) X(F64, 8)
+    X(U8, 1)                                                                                       \
+    X(I8, 1)                                                                                       \
+    X(U16, 2)                                                                                      \
+    X(I16, 2) X(U32, 4) X(I32, 4) X(U64, 8) X(I64, 8) X(F16, 2) X(BF16, 2) X(F32, 4) X(F64, 8)
 enum vx_py_dtype {
 #define VX_X(name, bytes) VX_PY_##name,
     VX_PY_DTYPES(VX_X)

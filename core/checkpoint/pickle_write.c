@@ -30,14 +30,13 @@ enum {
     TUPLE1 = 0x85,
     GLOBAL = 'c',
     REDUCE = 'R',
-    BUILD = 'b',
     BINPERSID = 'Q',
     BINPUT = 'q',
     LONG_BINPUT = 'r',
     BINGET = 'h',
     LONG_BINGET = 'j',
 };
-enum { ATTRIBUTES = 1, MAX_RANK = 8 }; /* ATTRIBUTES: no opcode; SETITEMS and BUILD close it */
+enum { MAX_RANK = 8 };
 
 static void op(struct vx_pickle *p, int code) {
     char c = (char)code;
@@ -147,16 +146,7 @@ void vx_pickle_end(struct vx_pickle *p) {
         wrong(p, "more ends than beginnings");
         return;
     }
-    char closes = p->open[--p->n_open];
-    op(p, closes == ATTRIBUTES ? SETITEMS : closes);
-    if (closes == ATTRIBUTES) {
-        op(p, BUILD);
-    }
-}
-
-void vx_pickle_attributes(struct vx_pickle *p) {
-    op(p, EMPTY_DICT);
-    open_container(p, ATTRIBUTES);
+    op(p, p->open[--p->n_open]);
 }
 
 /* A class or function: written once, then taken from the memo. name is "module\nname\n". */

@@ -62,10 +62,6 @@ void vx_pickle_device(struct vx_pickle *p, const char *name);
 /* A dense float32 CPU tensor, C order, that is all of storage `key` of the archive (member
  * TOP/data/KEY). Tensors with the same key share their memory after loading. rank <= 8. */
 void vx_pickle_tensor(struct vx_pickle *p, uint64_t key, int rank, const int64_t *shape);
-/* Attributes for the object written last: object.__dict__.update(STATE) with STATE the dict written
- * between this call and vx_pickle_end. Keys and values as in a dict. */
-void vx_pickle_attributes(struct vx_pickle *p);
-
 /* The bytes; caller frees *ret_data, p is empty afterwards, also after a failure: VX_E_NOMEM, or
  * VX_E_INVALID for containers that were not closed or were closed too often. */
 int vx_pickle_finish(struct vx_pickle *p, char **ret_data, size_t *ret_len, struct vx_err *err);

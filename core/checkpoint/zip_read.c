@@ -25,7 +25,8 @@ struct vx_zip {
     uint64_t directory_at, directory_bytes, promised;
     char *names; /* owned: all names, each with its NUL */
     size_t n;
-    struct vx_zip_member *members; /* owned */
+    struct vx_zip_member *members;        /* owned */
+    const struct vx_zip_member **by_name; /* owned: pointers into members */
 };
 
 static int refuse(const struct vx_zip *z, int code, const char *reason, const char *name,
@@ -164,6 +165,17 @@ static int locate(const struct vx_zip *z, uint64_t header_at, struct vx_zip_memb
     return VX_OK;
 }
 
+/* UTF-8 without control characters; Jansson has the check. */
+static bool is_name(const unsigned char *s, size_t n) {
+    vx_auto_json json_t *text = json_stringn((const char *)s, n);
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] < ' ') {
+            return false;
+        }
+    }
+    return text != NULL;
+}
+
 /* One directory entry of at most left bytes at h; *ret_len is its length. */
 static int take_member(struct vx_zip *z, const unsigned char *h, size_t left, char **names,
                        size_t *ret_len, struct vx_err *err) {
@@ -173,7 +185,7 @@ static int take_member(struct vx_zip *z, const unsigned char *h, size_t left, ch
     size_t name = zip_u16(h + 28), extra = zip_u16(h + 30), comment = zip_u16(h + 32);
     size_t len = ZIP_CENTRAL_BYTES + name + extra + comment;
     if (len > left || name == 0 || name > VX_ZIP_MAX_NAME ||
-        memchr(h + ZIP_CENTRAL_BYTES, '\0', name)) {
+        !is_name(h + ZIP_CENTRAL_BYTES, name)) {
         return corrupt(z, "bad_zip", "a directory entry is cut short or has no proper name", err);
     }
     struct vx_zip_member *m = &z->members[z->n];
@@ -214,8 +226,9 @@ static int by_name(const void *a, const void *b) {
                   (*(const struct vx_zip_member *const *)b)->name);
 }
 
-static int check_members(const struct vx_zip *z, struct vx_err *err) {
-    vx_auto_free const struct vx_zip_member **order = calloc(z->n + 1, sizeof *order);
+static int check_members(struct vx_zip *z, struct vx_err *err) {
+    const struct vx_zip_member **order = calloc(z->n + 1, sizeof *order);
+    z->by_name = order;
     if (!order) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
@@ -300,6 +313,7 @@ struct vx_zip *vx_zip_close(struct vx_zip *z) {
         if (z->fd >= 0) {
             close(z->fd);
         }
+        free(z->by_name);
         free(z->members);
         free(z->names);
         free(z->path);
@@ -317,10 +331,15 @@ const struct vx_zip_member *vx_zip_member(const struct vx_zip *z, size_t i) {
 }
 
 int64_t vx_zip_find(const struct vx_zip *z, const char *name) {
-    for (size_t i = 0; i < z->n; i++) {
-        if (strcmp(z->members[i].name, name) == 0) {
-            return (int64_t)i;
+    size_t lo = 0, hi = z->n;
+    while (lo < hi) {
+        size_t mid = lo + (hi - lo) / 2;
+        int order = strcmp(z->by_name[mid]->name, name);
+        if (order == 0) {
+            return z->by_name[mid] - z->members;
         }
+        lo = order < 0 ? mid + 1 : lo;
+        hi = order < 0 ? hi : mid;
     }
     return -1;
 }

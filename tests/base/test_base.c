@@ -144,3 +144,26 @@ Test(buf, grows_and_hands_over) {
     cr_assert_eq(len, 10 * 2 + 90 * 3 + 900 * 4 + 3);
     cr_assert_str_eq(text + len - 7, "999,end");
 }
+
+/* Texts about files hold names from files. */
+Test(err, texts_are_utf8_in_one_line) {
+    struct vx_err e = {0};
+    vx_fail(&e, VX_E_CORRUPT, "x", "%s",
+            "Gr\xc3\xb6\xc3\x9f"
+            "e \xe2\x82\xac \xf0\x9f\xa7\xa0");
+    cr_assert_str_eq(e.text, "Gr\xc3\xb6\xc3\x9f"
+                             "e \xe2\x82\xac \xf0\x9f\xa7\xa0");
+    vx_fail(&e, VX_E_CORRUPT, "x", "%s",
+            "a\xff"
+            "b\x80 c\xc0\xaf d\xed\xa0\x80 e\n\x1b[1m\xf4\x90\x80\x80");
+    cr_assert_str_eq(e.text, "a?b? c?? d??? e??[1m????");
+    vx_fail(&e, VX_E_CORRUPT, "x", "%.2s", "a\xc3\xb6");
+    cr_assert_str_eq(e.text, "a?");
+    vx_err_at(&e, "%s", "/\xe4.pth");
+    cr_assert_str_eq(e.where, "/?.pth");
+    vx_err_prefix(&e, "%s", "\xf0\x9f");
+    cr_assert_str_eq(e.text, "??: a?");
+    vx_fail(&e, VX_E_CORRUPT, "x", "%512s", "\xc3\xb6"); /* cut after its first byte */
+    vx_auto_json json_t *text = json_string(e.text);
+    cr_assert_not_null(text);
+}
