@@ -131,6 +131,13 @@ void vx_ring_set_gate(struct vx_ring *r, enum vx_gate gate);
 void vx_session_gate(struct vx_control *c, struct vx_ring *r, enum vx_gate gate);
 /* After worker was reaped (never before): frees what it had claimed and wakes; returns how many. */
 uint32_t vx_ring_reclaim(struct vx_ring *r, uint16_t worker);
+/* True where sample q lies ready, or was taken by the trainer. */
+bool vx_ring_made(const struct vx_ring *r, uint64_t q);
+/* A case is not to be shown any more: ready samples that show it are freed, to be made again from
+ * other cases. *ret_from is the first sample from which on nothing of the case has been taken or
+ * lies ready; the trainer may go on taking all the while. The gate must be paused (VX_E_STATE), and
+ * no worker may be filling a slot (VX_E_BUSY: try again); the gate stays as it is. */
+int vx_ring_discard(struct vx_ring *r, uint32_t case_index, uint64_t *ret_from);
 /* True when no slot is claimed. */
 bool vx_ring_quiet(const struct vx_ring *r);
 /* After step ended and before a new one starts: next becomes first_q. Samples already made that fit

@@ -160,17 +160,18 @@ static int wait_ready(struct vx_ring *r, uint64_t q, uint64_t timeout_ns) {
 
 int vx_ring_take(struct vx_ring *r, uint64_t timeout_ns, uint64_t *ret_q, struct vx_sample *ret) {
     struct vx_ring_state *s = vx_ring_state(r);
-    uint64_t q = load(&s->next);
+    uint64_t q = load(&s->next), generation = q / r->slots;
     if (q >= vx_sample_end(&r->desc.schedule)) {
         return VX_E_NOT_FOUND;
     }
-    int rc = wait_ready(r, q, timeout_ns);
-    if (rc != VX_OK) {
-        return rc;
-    }
-    /* ready slots are the trainer's alone */
-    __atomic_store_n(vx_ring_word(r, q % r->slots), vx_slot_word(q / r->slots, 0, VX_SLOT_HELD),
-                     __ATOMIC_SEQ_CST);
+    do {
+        int rc = wait_ready(r, q, timeout_ns);
+        if (rc != VX_OK) {
+            return rc;
+        }
+        /* again where vx_ring_discard took it away in between */
+    } while (!swap(vx_ring_word(r, q % r->slots), vx_slot_word(generation, 0, VX_SLOT_READY),
+                   vx_slot_word(generation, 0, VX_SLOT_HELD)));
     __atomic_store_n(&s->next, q + 1, __ATOMIC_SEQ_CST);
     wake_worker(s); /* the window moved */
     *ret_q = q;
@@ -210,6 +211,46 @@ uint32_t vx_ring_reclaim(struct vx_ring *r, uint16_t worker) {
      * eaten a wake-up */
     vx_ring_kick(r);
     return n;
+}
+
+bool vx_ring_made(const struct vx_ring *r, uint64_t q) {
+    uint64_t word = load(vx_ring_word(r, q % r->slots));
+    enum vx_slot_state state = vx_word_state(word);
+    uint32_t ahead = vx_word_generation(word) - (uint32_t)(q / r->slots);
+    return vx_ring_next(r) > q || (ahead == 0 && state != VX_SLOT_FREE && state != VX_SLOT_CLAIMED);
+}
+
+/* Frees sample q where it is ready and shows the case; true where the trainer has taken it. */
+static bool discard_slot(struct vx_ring *r, uint32_t case_index, uint64_t q) {
+    uint64_t *word = vx_ring_word(r, q % r->slots), generation = q / r->slots;
+    const struct vx_slot *head = vx_ring_slot(r, q);
+    for (;;) {
+        uint64_t was = load(word);
+        uint32_t ahead = vx_word_generation(was) - (uint32_t)generation;
+        bool ready = ahead == 0 && vx_word_state(was) == VX_SLOT_READY;
+        bool taken = ahead == 1 || (ahead == 0 && vx_word_state(was) == VX_SLOT_HELD);
+        if ((!ready && !taken) || head->q != q || head->case_index != case_index) {
+            return false;
+        }
+        if (taken || swap(word, was, vx_slot_word(generation, 0, VX_SLOT_FREE))) {
+            return taken;
+        }
+    }
+}
+
+int vx_ring_discard(struct vx_ring *r, uint32_t case_index, uint64_t *ret_from) {
+    if (gate_status(vx_ring_state(r)) == VX_OK) {
+        return VX_E_STATE;
+    }
+    if (!vx_ring_quiet(r)) {
+        return VX_E_BUSY;
+    }
+    uint64_t first = vx_ring_next(r), from = first;
+    for (uint64_t q = first; q < first + r->slots; q++) {
+        from = discard_slot(r, case_index, q) ? q + 1 : from;
+    }
+    *ret_from = from;
+    return VX_OK;
 }
 
 void vx_ring_counts(const struct vx_ring *r, uint32_t ret_counts[4]) {

@@ -209,6 +209,51 @@ Test(session_ring, rewinding_far_forward_or_back_loses_nothing) {
     vx_ring_close(&r);
 }
 
+/* Makes q showing a case. */
+static void show(struct vx_ring *r, uint64_t q, uint32_t case_index) {
+    cr_assert_eq(claim(r, 1), q);
+    fill(r, 1, q);
+    vx_ring_slot(r, q)->case_index = case_index;
+    cr_assert(vx_ring_publish(r, 1, q));
+}
+
+Test(session_ring, a_discarded_case_is_made_again_from_where_nothing_of_it_was_taken) {
+    static const uint32_t cases[] = {3, 5, 5, 3, 3, 5, 3, 5};
+    struct vx_ring r;
+    uint64_t from, q;
+    make(&r, 8, 0);
+    for (q = 0; q < 8; q++) {
+        show(&r, q, cases[q]);
+    }
+    check_take(&r, 0);
+    check_take(&r, 1);
+    vx_ring_release(&r, 0);
+    cr_assert_eq(vx_ring_discard(&r, 5, &from), VX_E_STATE, "the gate is open");
+    q = claim(&r, 1);
+    cr_assert_eq(q, 8);
+    vx_ring_set_gate(&r, VX_GATE_PAUSED);
+    cr_assert_eq(vx_ring_discard(&r, 5, &from), VX_E_BUSY, "8 is being made");
+    vx_ring_unclaim(&r, 1, q);
+    cr_assert_eq(vx_ring_discard(&r, 5, &from), VX_OK);
+    cr_assert_eq(from, 2, "0 and 1 were taken");
+    cr_assert_eq(vx_ring_depth(&r), 0);
+    cr_assert_eq(vx_ring_discard(&r, 4, &from), VX_OK);
+    cr_assert_eq(from, 2, "of a case that never came");
+    for (q = 0; q < 10; q++) {
+        bool made = q < 2 || (q < 8 && cases[q] == 3);
+        cr_assert_eq(vx_ring_made(&r, q), made, "%d", (int)q);
+    }
+    vx_ring_set_gate(&r, VX_GATE_OPEN);
+    show(&r, 2, 6);
+    show(&r, 5, 6);
+    show(&r, 7, 6);
+    for (q = 2; q < 8; q++) {
+        check_take(&r, q);
+        cr_assert_neq(vx_ring_slot(&r, q)->case_index, 5);
+    }
+    vx_ring_close(&r);
+}
+
 struct sleeper {
     struct vx_ring *ring;
     int rc;
