@@ -157,6 +157,28 @@ int vx_recipe_create(const struct vx_recipe_params *p, struct vx_recipe **ret, s
     return VX_OK;
 }
 
+int vx_recipe_with(const struct vx_recipe *r, const struct vx_quarantine *quarantines, size_t n,
+                   struct vx_recipe **ret, struct vx_err *err) {
+    struct vx_recipe_params p = {
+        .dataset = r->dataset,
+        .cache_key = r->cache_key,
+        .seed = r->seed,
+        .cases = (const char *const *)r->cases,
+        .n_cases = r->n_cases,
+        .train = r->train,
+        .n_train = r->n_train,
+        .val = r->val,
+        .n_val = r->n_val,
+        .batch = r->batch,
+        .oversample = r->oversample > 0 ? r->oversample : -1,
+        .has_ignore = r->has_ignore,
+        .policy = &r->policy,
+        .quarantines = quarantines,
+        .n_quarantines = n,
+    };
+    return vx_recipe_create(&p, ret, err);
+}
+
 struct vx_recipe *vx_recipe_free(struct vx_recipe *r) {
     if (r) {
         for (size_t i = 0; i < r->n_cases; i++) {

@@ -18,9 +18,11 @@
 struct vx_err;
 struct vx_aug_policy;
 
-/* A case that is no longer drawn from batch from_k[stream] on (counted within the stream). */
+/* A case that is no longer drawn from sample from_j[stream] of batch from_k[stream] on (counted
+ * within the stream); from_j is 0 but where earlier samples of that very batch showed the case. */
 struct vx_quarantine {
     uint32_t case_index;
+    uint32_t from_j[2];
     uint64_t from_k[2];
 };
 
@@ -77,6 +79,9 @@ int vx_recipe_create(const struct vx_recipe_params *params, struct vx_recipe **r
 /* NULL is fine. Returns NULL. */
 struct vx_recipe *vx_recipe_free(struct vx_recipe *r);
 const struct vx_recipe_view *vx_recipe_view(const struct vx_recipe *r);
+/* The same recipe with these quarantines in place of its own. */
+int vx_recipe_with(const struct vx_recipe *r, const struct vx_quarantine *quarantines, size_t n,
+                   struct vx_recipe **ret, struct vx_err *err);
 
 /* New reference; vx_recipe_from_json(vx_recipe_to_json(r)) has the same digest. The digest is the
  * SHA-256 of the canonical text of this object. */

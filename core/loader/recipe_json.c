@@ -74,9 +74,12 @@ json_t *vx_recipe_to_json(const struct vx_recipe *r) {
     }
     for (size_t i = 0; i < r->n_quarantines; i++) {
         const struct vx_quarantine *q = &r->quarantines[i];
-        json_array_append_new(quarantines,
-                              json_pack("[I, I, I]", (json_int_t)q->case_index,
-                                        (json_int_t)q->from_k[0], (json_int_t)q->from_k[1]));
+        json_t *row = json_pack("[I, I, I]", (json_int_t)q->case_index, (json_int_t)q->from_k[0],
+                                (json_int_t)q->from_k[1]);
+        for (int s = 0; s < 2 && (q->from_j[0] || q->from_j[1]); s++) {
+            json_array_append_new(row, json_integer(q->from_j[s]));
+        }
+        json_array_append_new(quarantines, row);
     }
     return json_pack("{s:i, s:s, s:s, s:I, s:o, s:o, s:o, s:i, s:f, s:b, s:o, s:s, s:o}", "format",
                      VX_RECIPE_FORMAT, "dataset", r->dataset, "cache_key", r->cache_key, "seed",
@@ -136,8 +139,10 @@ static struct vx_quarantine *read_quarantines(const json_t *list, size_t *ret_n)
     for (size_t i = 0; out && i < n; i++) {
         const json_t *q = json_array_get(list, i);
         out[i].case_index = (uint32_t)json_integer_value(json_array_get(q, 0));
-        out[i].from_k[0] = (uint64_t)json_integer_value(json_array_get(q, 1));
-        out[i].from_k[1] = (uint64_t)json_integer_value(json_array_get(q, 2));
+        for (size_t s = 0; s < 2; s++) {
+            out[i].from_k[s] = (uint64_t)json_integer_value(json_array_get(q, 1 + s));
+            out[i].from_j[s] = (uint32_t)json_integer_value(json_array_get(q, 3 + s));
+        }
     }
     *ret_n = n;
     return out;

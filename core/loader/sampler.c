@@ -8,9 +8,21 @@
 #include <math.h>
 
 static bool quarantined(const struct vx_recipe_view *r, uint32_t case_index, uint32_t stream,
-                        uint64_t k) {
+                        uint64_t k, uint32_t j) {
     for (size_t i = 0; i < r->n_quarantines; i++) {
-        if (r->quarantines[i].case_index == case_index && k >= r->quarantines[i].from_k[stream]) {
+        const struct vx_quarantine *q = &r->quarantines[i];
+        bool reached = k > q->from_k[stream] || (k == q->from_k[stream] && j >= q->from_j[stream]);
+        if (q->case_index == case_index && reached) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool any_left(const struct vx_recipe_view *r, const uint32_t *list, size_t n,
+                     uint32_t stream, uint64_t k, uint32_t j) {
+    for (size_t i = 0; i < n; i++) {
+        if (!quarantined(r, list[i], stream, k, j)) {
             return true;
         }
     }
@@ -21,24 +33,16 @@ int vx_sample_case(const struct vx_recipe_view *r, uint32_t stream, uint64_t k, 
                    uint32_t *ret_case) {
     const uint32_t *list = stream == VX_STREAM_TRAIN ? r->train : r->val;
     size_t n = stream == VX_STREAM_TRAIN ? r->n_train : r->n_val;
-    uint32_t eligible = (uint32_t)n;
-    for (size_t i = 0; r->n_quarantines && i < n; i++) {
-        eligible -= quarantined(r, list[i], stream, k);
-    }
-    if (eligible == 0) {
+    if (!any_left(r, list, n, stream, k, j)) {
         return VX_E_NOT_FOUND;
     }
     struct vx_rng rng = vx_rng_at(r->seed, stream, (uint32_t)k, j, VX_PURPOSE_CASE);
-    uint32_t pick = vx_rng_below(&rng, eligible);
-    for (size_t i = 0;; i++) {
-        if (r->n_quarantines && quarantined(r, list[i], stream, k)) {
-            continue;
-        }
-        if (pick-- == 0) {
-            *ret_case = list[i];
-            return VX_OK;
-        }
-    }
+    uint32_t pick;
+    do {
+        pick = list[vx_rng_below(&rng, (uint32_t)n)];
+    } while (quarantined(r, pick, stream, k, j));
+    *ret_case = pick;
+    return VX_OK;
 }
 
 bool vx_sample_forced(const struct vx_recipe_view *r, uint32_t j) {

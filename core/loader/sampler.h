@@ -1,8 +1,9 @@
 /* Which case and which place a sample comes from: nnU-Net v2's patch sampling, as a pure function.
  *
- * Case: uniform with replacement over the stream's cases that are not quarantined at k. Foreground
- * is forced for the samples j >= round(batch * (1 - oversample)) of each batch, in both streams.
- * Place: see vx_sample_place. Thread: any. */
+ * Case: uniform with replacement over the stream's cases. One that is quarantined at (k, j) is
+ * drawn again, from the same counter's next numbers: uniform over the others, and every sample that
+ * never showed the case stays as it was. Foreground is forced for the samples j >= round(batch * (1
+ * - oversample)) of each batch, in both streams. Place: see vx_sample_place. Thread: any. */
 #ifndef VX_LOADER_SAMPLER_H
 #define VX_LOADER_SAMPLER_H
 

@@ -42,7 +42,7 @@ Test(loader_recipe, digest_changes_with_everything_that_changes_samples) {
     cr_assert_str_eq(base, other);
     static const char *const renamed[] = {"a", "b", "d"};
     static const uint32_t swapped[] = {2, 0};
-    static const struct vx_quarantine q = {2, {10, 1}};
+    static const struct vx_quarantine q = {.case_index = 2, .from_k = {10, 1}};
     struct vx_recipe_params p[8];
     for (int i = 0; i < 8; i++) {
         p[i] = params();
@@ -67,7 +67,7 @@ Test(loader_recipe, digest_changes_with_everything_that_changes_samples) {
 }
 
 Test(loader_recipe, json_carries_it_whole) {
-    static const struct vx_quarantine q = {2, {10, 1}};
+    static const struct vx_quarantine q = {.case_index = 2, .from_k = {10, 1}};
     struct vx_recipe_params p = params();
     p.quarantines = &q;
     p.n_quarantines = 1;
@@ -88,6 +88,41 @@ Test(loader_recipe, json_carries_it_whole) {
     cr_assert(vb->n_quarantines == 1 && vb->quarantines[0].from_k[0] == 10);
     vx_recipe_free(a);
     vx_recipe_free(b);
+}
+
+static json_t *rows_of(const struct vx_recipe *r) {
+    vx_auto_json json_t *json = vx_recipe_to_json(r);
+    return json_incref(json_object_get(json, "quarantines"));
+}
+
+Test(loader_recipe, other_quarantines_and_nothing_else) {
+    static const struct vx_quarantine q[] = {{.case_index = 2, .from_k = {10, 1}},
+                                             {.case_index = 0, .from_j = {1, 0}, .from_k = {3, 4}}};
+    struct vx_recipe_params p = params();
+    struct vx_recipe *a = NULL, *b = NULL, *c = NULL, *d = NULL;
+    struct vx_err err = {0};
+    p.oversample = -1;
+    p.has_ignore = true;
+    cr_assert_eq(vx_recipe_create(&p, &a, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_recipe_with(a, q, 2, &b, &err), VX_OK, "%s", err.text);
+    cr_assert_str_neq(vx_recipe_view(a)->digest, vx_recipe_view(b)->digest);
+    vx_auto_json json_t *rows = rows_of(b);
+    vx_auto_free char *text = json_dumps(rows, JSON_COMPACT);
+    cr_assert_str_eq(text, "[[2,10,1],[0,3,4,1,0]]");
+    vx_auto_json json_t *json = vx_recipe_to_json(b);
+    cr_assert_eq(vx_recipe_from_json(json, &c, &err), VX_OK, "%s", err.text);
+    const struct vx_quarantine *back = vx_recipe_view(c)->quarantines;
+    cr_assert(back[1].from_j[0] == 1 && back[1].from_j[1] == 0 && back[1].from_k[1] == 4);
+    cr_assert_str_eq(vx_recipe_view(b)->digest, vx_recipe_view(c)->digest);
+    cr_assert_eq(vx_recipe_with(c, NULL, 0, &d, &err), VX_OK);
+    cr_assert_str_eq(vx_recipe_view(a)->digest, vx_recipe_view(d)->digest);
+    struct vx_quarantine far = {.case_index = 99};
+    struct vx_recipe *e = NULL;
+    cr_assert_eq(vx_recipe_with(a, &far, 1, &e, &err), VX_E_INVALID);
+    vx_recipe_free(a);
+    vx_recipe_free(b);
+    vx_recipe_free(c);
+    vx_recipe_free(d);
 }
 
 Test(loader_recipe, another_version_of_the_transforms_is_named) {

@@ -50,7 +50,7 @@ Test(loader_sampler, positions_in_a_batch_that_are_forced) {
 }
 
 Test(loader_sampler, cases_are_uniform_and_quarantine_ends_them) {
-    struct vx_quarantine q = {1, {5000, 7}};
+    struct vx_quarantine q = {.case_index = 1, .from_k = {5000, 7}};
     struct vx_recipe *r = make(2, &q, false);
     const struct vx_recipe_view *v = vx_recipe_view(r);
     int seen[2][4] = {{0}};
@@ -68,12 +68,37 @@ Test(loader_sampler, cases_are_uniform_and_quarantine_ends_them) {
         cr_assert(fabs(seen[1][c] - want) < 160, "case %d: %d", c, seen[1][c]);
     }
     vx_recipe_free(r);
-    struct vx_quarantine only = {2, {0, 7}};
+    struct vx_quarantine only = {.case_index = 2, .from_k = {0, 7}};
     uint32_t c;
     r = make(2, &only, false);
     cr_assert_eq(vx_sample_case(vx_recipe_view(r), VX_STREAM_VAL, 6, 0, &c), VX_OK);
     cr_assert_eq(vx_sample_case(vx_recipe_view(r), VX_STREAM_VAL, 7, 0, &c), VX_E_NOT_FOUND);
     vx_recipe_free(r);
+}
+
+/* Only the samples that showed the case change, and only from the sample on that is named. */
+Test(loader_sampler, quarantine_leaves_every_other_sample_alone) {
+    struct vx_quarantine q = {.case_index = 0, .from_j = {1, 0}, .from_k = {1000, 0}};
+    struct vx_recipe *before = make(3, NULL, false), *after = make(3, &q, false);
+    int changed = 0, kept = 0;
+    for (uint64_t k = 0; k < 4000; k++) {
+        for (uint32_t j = 0; j < 3; j++) {
+            uint32_t a, b;
+            bool reached = k > 1000 || (k == 1000 && j >= 1);
+            cr_assert_eq(vx_sample_case(vx_recipe_view(before), VX_STREAM_TRAIN, k, j, &a), VX_OK);
+            cr_assert_eq(vx_sample_case(vx_recipe_view(after), VX_STREAM_TRAIN, k, j, &b), VX_OK);
+            if (a == 0 && reached) {
+                cr_assert_neq(b, 0);
+                changed++;
+            } else {
+                cr_assert_eq(a, b, "k %d j %u", (int)k, j);
+                kept++;
+            }
+        }
+    }
+    cr_assert(changed > 2000 && kept > 9000, "%d changed, %d kept", changed, kept);
+    vx_recipe_free(before);
+    vx_recipe_free(after);
 }
 
 /* Class c has n_locations[c] voxels; voxel i of class c lies at (i, 100 + 10 * c + i, 5). */
