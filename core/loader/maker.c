@@ -105,10 +105,27 @@ struct vx_maker *vx_maker_free(struct vx_maker *m) {
     return NULL;
 }
 
+void vx_maker_follow(struct vx_maker *m, const struct vx_recipe *recipe) {
+    m->recipe = m->cases.recipe = vx_recipe_view(recipe);
+}
+
+/* Whom to tell how far a sample is. */
+struct listener {
+    void (*on_stage)(void *ctx, enum vx_making stage, uint32_t case_index);
+    void *ctx;
+    uint32_t case_index;
+};
+
+static void tell(const struct listener *l, enum vx_making stage) {
+    if (l->on_stage) {
+        l->on_stage(l->ctx, stage, l->case_index);
+    }
+}
+
 /* Reads the box's voxels behind its margins; image and label are the arrays with margins. */
 static int read_box(struct vx_open_case *c, const struct vx_place *place,
                     const struct vx_aug_box *box, float *image, int16_t *label,
-                    struct vx_err *err) {
+                    const struct listener *listener, struct vx_err *err) {
     int64_t lo[3], hi[3], dim[3];
     for (int i = 0; i < 3; i++) {
         lo[i] = place->lo[i] + box->lo[i];
@@ -117,8 +134,10 @@ static int read_box(struct vx_open_case *c, const struct vx_place *place,
     }
     const int64_t stride[3] = {dim[0] * dim[1] * dim[2], dim[1] * dim[2], dim[2]};
     int64_t first = box->margin[0] * stride[1] + box->margin[1] * stride[2] + box->margin[2];
+    tell(listener, VX_MAKING_IMAGE);
     int rc = vx_cache_read_box(c->handle, VX_CACHE_IMAGE, lo, hi, image + first, stride, err);
     if (rc == VX_OK) {
+        tell(listener, VX_MAKING_LABEL);
         rc = vx_cache_read_box(c->handle, VX_CACHE_SEG, lo, hi, label + first, stride, err);
     }
     return rc;
@@ -126,7 +145,8 @@ static int read_box(struct vx_open_case *c, const struct vx_place *place,
 
 int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, float *image,
                   int16_t *label, uint32_t *ret_case, struct vx_made *ret,
-                  void (*on_read_done)(void *), void *ctx, struct vx_err *err) {
+                  void (*on_stage)(void *ctx, enum vx_making stage, uint32_t case_index), void *ctx,
+                  struct vx_err *err) {
     struct vx_open_case *c = NULL;
     struct vx_made made = {0};
     int rc = vx_sample_case(m->recipe, stream, k, j, &made.case_index);
@@ -135,6 +155,8 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
                        stream == VX_STREAM_TRAIN ? "training" : "validation");
     }
     *ret_case = made.case_index;
+    const struct listener listener = {on_stage, ctx, made.case_index};
+    tell(&listener, VX_MAKING_CASE);
     rc = vx_cases_get(&m->cases, made.case_index, &c, err);
     if (rc == VX_OK) {
         rc = vx_sample_place(m->recipe, stream, k, j, &c->source, &made.place, err);
@@ -154,13 +176,11 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
     /* what needs no interpolation is read where it belongs */
     float *source = a.spatial ? m->source : image;
     int16_t *source_label = a.spatial ? m->source_label : label;
-    rc = read_box(c, &made.place, &box, source, source_label, err);
+    rc = read_box(c, &made.place, &box, source, source_label, &listener, err);
     if (rc != VX_OK) {
         return rc;
     }
-    if (on_read_done) {
-        on_read_done(ctx);
-    }
+    tell(&listener, VX_MAKING_AUGMENT);
     vx_aug_box_clear_margins(&box, p->channels, source, source_label);
     vx_aug_apply(p, &a, &box, source, source_label, image, label, m->scratch, m->augment_ns);
     made.forced = vx_sample_forced(m->recipe, j);

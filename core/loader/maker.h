@@ -20,6 +20,13 @@ struct vx_made {
     bool forced, spatial;
 };
 
+enum vx_making {
+    VX_MAKING_CASE, /* the case is known; opening it and choosing the place */
+    VX_MAKING_IMAGE,
+    VX_MAKING_LABEL,
+    VX_MAKING_AUGMENT,
+};
+
 /* What happened since the maker was created; only grows. */
 struct vx_maker_times {
     uint64_t read_ns; /* opening and reading files */
@@ -37,12 +44,15 @@ int vx_maker_create(const struct vx_recipe *recipe, struct vx_cache *cache, stru
 struct vx_maker *vx_maker_free(struct vx_maker *m);
 
 /* image [C][patch], label [patch] (>= 0). *ret_case is set as soon as the case is known, also when
- * reading it fails. on_read_done (NULL allowed) is called between reading and augmenting. */
+ * reading it fails. on_stage (NULL allowed) is called as each stage of the work begins. */
 int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, float *image,
                   int16_t *label, uint32_t *ret_case, struct vx_made *ret,
-                  void (*on_read_done)(void *), void *ctx, struct vx_err *err);
+                  void (*on_stage)(void *ctx, enum vx_making stage, uint32_t case_index), void *ctx,
+                  struct vx_err *err);
 /* The case's files may have been replaced: they are opened anew when it is drawn next. */
 void vx_maker_forget(struct vx_maker *m, uint32_t case_index);
+/* Goes on by another recipe that differs in its quarantines only; borrowed like the first. */
+void vx_maker_follow(struct vx_maker *m, const struct vx_recipe *recipe);
 void vx_maker_times(const struct vx_maker *m, struct vx_maker_times *ret);
 /* Private memory in bytes that a maker of this recipe may touch. */
 size_t vx_maker_bytes(const struct vx_recipe *recipe);

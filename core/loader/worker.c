@@ -24,8 +24,10 @@ struct worker {
     struct vx_maker *maker; /* owned */
     struct vx_worker_record record;
     struct vx_knobs knobs;
-    uint32_t seen;     /* control's count of changes */
-    uint64_t usage_ns; /* when memory and CPU time were last looked up */
+    struct vx_recipe *recipe; /* owned; NULL while config's own is what holds */
+    uint32_t exclusions;      /* version of the list that recipe was made with */
+    uint32_t seen;            /* control's count of changes */
+    uint64_t usage_ns;        /* when memory and CPU time were last looked up */
 };
 
 static void show(struct worker *w, enum vx_worker_state state) {
@@ -73,13 +75,7 @@ static void account(struct worker *w) {
     }
 }
 
-/* Follows the supervisor's knobs where they changed. */
 static void follow_knobs(struct worker *w, bool first) {
-    uint32_t changed = vx_control_changed(w->config->control);
-    if (!first && changed == w->seen) {
-        return;
-    }
-    w->seen = changed;
     struct vx_knobs k;
     if (!vx_control_knobs(w->config->control, &k)) {
         return; /* the supervisor is writing or dead; the old ones stay good */
@@ -93,8 +89,57 @@ static void follow_knobs(struct worker *w, bool first) {
     w->knobs = k;
 }
 
-static void read_done(void *ctx) {
-    show(ctx, VX_WORKER_AUGMENTING);
+/* Takes up the list of cases that are out, where there is another one. */
+static int follow_exclusions(struct worker *w, struct vx_err *err) {
+    struct vx_exclusions x;
+    struct vx_quarantine q[VX_EXCLUSIONS_MAX];
+    struct vx_recipe *recipe = NULL;
+    if (!vx_control_exclusions(w->config->control, &x)) {
+        return VX_E_BUSY;
+    }
+    if (x.version == w->exclusions) {
+        return VX_OK;
+    }
+    for (uint32_t i = 0; i < x.n; i++) {
+        q[i] = (struct vx_quarantine){.case_index = x.list[i].case_index};
+        memcpy(q[i].from_j, x.list[i].from_j, sizeof q[i].from_j);
+        memcpy(q[i].from_k, x.list[i].from_k, sizeof q[i].from_k);
+    }
+    int rc = vx_recipe_with(w->config->recipe, q, x.n, &recipe, err);
+    if (rc == VX_OK) {
+        vx_maker_follow(w->maker, recipe);
+        vx_recipe_free(w->recipe);
+        w->recipe = recipe;
+        w->exclusions = x.version;
+    }
+    return rc;
+}
+
+/* Follows the supervisor where it changed something. VX_E_BUSY: it is at it, look again. */
+static int follow(struct worker *w, bool first, struct vx_err *err) {
+    uint32_t changed = vx_control_changed(w->config->control);
+    if (!first && changed == w->seen) {
+        return VX_OK;
+    }
+    int rc = follow_exclusions(w, err);
+    if (rc == VX_OK) {
+        follow_knobs(w, first);
+        w->seen = changed;
+    }
+    return rc;
+}
+
+static void on_stage(void *ctx, enum vx_making stage, uint32_t case_index) {
+    static const enum vx_worker_reading reading[] = {
+        [VX_MAKING_CASE] = VX_READING_CASE,
+        [VX_MAKING_IMAGE] = VX_READING_IMAGE,
+        [VX_MAKING_LABEL] = VX_READING_LABEL,
+        [VX_MAKING_AUGMENT] = VX_READING_NOTHING,
+    };
+    struct worker *w = ctx;
+    w->record.case_index = case_index;
+    w->record.reading = reading[stage];
+    show(w, stage == VX_MAKING_AUGMENT ? VX_WORKER_AUGMENTING : VX_WORKER_READING);
 }
 
 static bool told_to_leave(const struct worker *w) {
@@ -135,11 +180,8 @@ static int make(struct worker *w, uint64_t q, const struct vx_sample_ref *ref,
                 struct vx_made *ret_made, uint32_t *ret_case, struct vx_err *err) {
     struct vx_ring *ring = w->config->ring;
     w->record.q = q;
-    show(w, VX_WORKER_READING);
-    int rc = vx_maker_make(w->maker, ref->stream, ref->k, ref->j, vx_ring_image(ring, q),
-                           vx_ring_label(ring, q), ret_case, ret_made, read_done, w, err);
-    w->record.case_index = *ret_case;
-    return rc;
+    return vx_maker_make(w->maker, ref->stream, ref->k, ref->j, vx_ring_image(ring, q),
+                         vx_ring_label(ring, q), ret_case, ret_made, on_stage, w, err);
 }
 
 /* Fills the claimed slot of q and hands it over. */
@@ -186,20 +228,27 @@ static int work(struct worker *w, uint32_t *ret_case, struct vx_err *err) {
     struct vx_ring *ring = w->config->ring;
     while (!told_to_leave(w)) {
         uint64_t q;
-        follow_knobs(w, false);
         uint32_t mark = vx_ring_work_mark(ring);
         int rc = vx_ring_claim(ring, w->config->id, w->knobs.window, &q);
         if (rc == VX_E_CANCELLED) {
             break;
         }
         if (rc == VX_OK) {
-            rc = fill(w, q, ret_case, err);
+            /* after the claim: the list of cases is changed only while nothing is claimed */
+            rc = follow(w, false, err);
+            rc = rc == VX_OK ? fill(w, q, ret_case, err) : rc;
             if (rc != VX_OK) {
                 vx_ring_unclaim(ring, w->config->id, q);
+            }
+            if (rc != VX_OK && rc != VX_E_BUSY) {
                 return rc == VX_E_CANCELLED ? VX_OK : rc;
             }
             account(w);
             continue;
+        }
+        rc = follow(w, false, err);
+        if (rc != VX_OK && rc != VX_E_BUSY) {
+            return rc;
         }
         /* a kick between this look and the sleep moves the mark, so a request to leave is never
          * slept over */
@@ -237,18 +286,23 @@ int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, str
         return rc;
     }
     w.record.pid = getpid();
+    w.record.case_index = UINT32_MAX;
     show(&w, VX_WORKER_STARTING);
     rc = vx_cache_open(config->cache_dir, &w.cache, err);
     if (rc == VX_OK) {
         rc = vx_maker_create(config->recipe, w.cache, &w.maker, err);
     }
     if (rc == VX_OK) {
-        follow_knobs(&w, true);
+        while ((rc = follow(&w, true, err)) == VX_E_BUSY) {
+        }
+    }
+    if (rc == VX_OK) {
         rc = work(&w, &case_index, err);
         account(&w);
     }
     show(&w, rc == VX_OK ? VX_WORKER_LEFT : VX_WORKER_FAILED);
     vx_maker_free(w.maker);
+    vx_recipe_free(w.recipe);
     vx_cache_free(w.cache);
     /* a wake-up meant for work may have ended here: pass it on */
     vx_ring_kick(config->ring);

@@ -6,7 +6,7 @@
 
 #include <stddef.h>
 
-enum { TABLE_WORDS = 0, TABLE_KNOBS = 1, TABLE_WORKERS = 2, TABLES = 3 };
+enum { TABLE_WORDS = 0, TABLE_KNOBS = 1, TABLE_WORKERS = 2, TABLE_EXCLUSIONS = 3, TABLES = 4 };
 
 struct words {
     uint32_t changed; /* futex */
@@ -24,7 +24,14 @@ struct worker_record {
     uint32_t answers;
 };
 
+struct exclusions_record {
+    struct vx_seq seq;
+    struct vx_exclusions exclusions;
+};
+
 _Static_assert(sizeof(struct vx_knobs) % 8 == 0, "seqlock payload");
+_Static_assert(sizeof(struct vx_exclusions) % 8 == 0, "seqlock payload");
+_Static_assert(offsetof(struct vx_exclusion, from_k) == 16, "exclusion layout");
 _Static_assert(offsetof(struct vx_knobs, nice) == 16, "knobs layout");
 _Static_assert(offsetof(struct words, gate) == 4, "control layout");
 
@@ -37,9 +44,13 @@ int vx_control_create(const struct vx_knobs *knobs, struct vx_control *ret, stru
         {0, sizeof(struct words), 1},
         {0, sizeof(struct knobs_record), 1},
         {0, sizeof(struct worker_record), VX_WORKERS_MAX},
+        {0, sizeof(struct exclusions_record), 1},
     };
     int rc = vx_shm_create("voxeld-control", VX_SHM_CONTROL, tables, TABLES, 0, &ret->shm, err);
     if (rc == VX_OK) {
+        const struct exclusions_record none = {0};
+        struct exclusions_record *r = vx_shm_record(&ret->shm, TABLE_EXCLUSIONS, 0);
+        vx_seq_write(&r->seq, &none.exclusions, sizeof none.exclusions);
         vx_control_set_knobs(ret, knobs);
     }
     return rc;
@@ -47,7 +58,7 @@ int vx_control_create(const struct vx_knobs *knobs, struct vx_control *ret, stru
 
 int vx_control_map(int fd, struct vx_control *ret, struct vx_err *err) {
     const uint64_t least[TABLES] = {sizeof(struct words), sizeof(struct vx_seq) + 8,
-                                    sizeof(struct worker_record)};
+                                    sizeof(struct worker_record), sizeof(struct vx_seq) + 8};
     return vx_shm_map(fd, VX_SHM_CONTROL, false, least, TABLES, &ret->shm, err);
 }
 
@@ -58,6 +69,14 @@ void vx_control_close(struct vx_control *c) {
 void vx_control_set_knobs(struct vx_control *c, const struct vx_knobs *knobs) {
     struct knobs_record *r = vx_shm_record(&c->shm, TABLE_KNOBS, 0);
     vx_seq_write(&r->seq, knobs, sizeof *knobs);
+    vx_futex_bump(&words(c)->changed);
+}
+
+void vx_control_set_exclusions(struct vx_control *c, const struct vx_exclusions *x) {
+    struct exclusions_record *r = vx_shm_record(&c->shm, TABLE_EXCLUSIONS, 0);
+    struct vx_exclusions copy = *x;
+    copy.version = r->exclusions.version + 1;
+    vx_seq_write(&r->seq, &copy, sizeof copy);
     vx_futex_bump(&words(c)->changed);
 }
 
@@ -83,6 +102,17 @@ bool vx_control_knobs(const struct vx_control *c, struct vx_knobs *ret) {
         return false;
     }
     *ret = k;
+    return true;
+}
+
+bool vx_control_exclusions(const struct vx_control *c, struct vx_exclusions *ret) {
+    const struct exclusions_record *r = vx_shm_record(&c->shm, TABLE_EXCLUSIONS, 0);
+    struct vx_exclusions x;
+    if (!vx_seq_read(&r->seq, c->shm.base->table[TABLE_EXCLUSIONS].stride, &x, sizeof x) ||
+        x.n > VX_EXCLUSIONS_MAX) {
+        return false;
+    }
+    *ret = x;
     return true;
 }
 

@@ -35,6 +35,23 @@ struct vx_knobs {
     uint32_t reserved;
 };
 
+#define VX_EXCLUSIONS_MAX 64
+
+/* A case that is not shown any more from sample from_j[s] of batch from_k[s] of stream s on
+ * (loader/recipe.h, struct vx_quarantine). */
+struct vx_exclusion {
+    uint32_t case_index;
+    uint32_t from_j[2];
+    uint32_t reserved;
+    uint64_t from_k[2];
+};
+
+struct vx_exclusions {
+    uint32_t version; /* another one after every change; 0: never set */
+    uint32_t n;
+    struct vx_exclusion list[VX_EXCLUSIONS_MAX];
+};
+
 enum vx_worker_want { VX_WANT_NONE = 0, VX_WANT_RUN = 1, VX_WANT_LEAVE = 2 };
 
 struct vx_control {
@@ -50,13 +67,16 @@ void vx_control_close(struct vx_control *c);
 /* Supervisor. Each change bumps `changed` and wakes who waits for it. */
 void vx_control_set_knobs(struct vx_control *c, const struct vx_knobs *knobs);
 void vx_control_set_gate(struct vx_control *c, enum vx_gate gate);
+/* Set while the ring's gate is closed and no slot is being filled; a worker looks after each claim,
+ * so none is filled by the old list once the gate is open again. version is assigned. */
+void vx_control_set_exclusions(struct vx_control *c, const struct vx_exclusions *x);
 /* VX_WANT_LEAVE reaches a worker that sleeps on the ring only with vx_ring_kick after it. */
 void vx_control_set_worker(struct vx_control *c, uint32_t worker, int32_t pid,
                            enum vx_worker_want want);
 
-/* Anyone. vx_control_knobs returns false (and leaves *ret) where the supervisor died while writing.
- */
+/* Anyone. These two return false (and leave *ret) where the supervisor died while writing. */
 bool vx_control_knobs(const struct vx_control *c, struct vx_knobs *ret);
+bool vx_control_exclusions(const struct vx_control *c, struct vx_exclusions *ret);
 enum vx_gate vx_control_gate(const struct vx_control *c);
 enum vx_worker_want vx_control_worker(const struct vx_control *c, uint32_t worker,
                                       int32_t *ret_pid);

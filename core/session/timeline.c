@@ -60,6 +60,11 @@ const char *vx_worker_state_name(uint32_t state) {
     return name_of(names, VX_WORKER_STATES, state);
 }
 
+const char *vx_worker_reading_name(uint32_t reading) {
+    static const char *const names[VX_WORKER_READINGS] = {"nothing", "case", "image", "seg"};
+    return name_of(names, VX_WORKER_READINGS, reading);
+}
+
 int vx_timeline_create(struct vx_timeline *ret, struct vx_err *err) {
     const struct vx_shm_table tables[TABLES] = {
         {0, sizeof(struct head), 1},

@@ -91,6 +91,17 @@ enum vx_worker_state {
 };
 const char *vx_worker_state_name(uint32_t state);
 
+/* Which part of the case a worker is at; a killed one cannot say it any more. */
+enum vx_worker_reading {
+    VX_READING_NOTHING = 0,
+    VX_READING_CASE, /* opening it, and the table of foreground voxels */
+    VX_READING_IMAGE,
+    VX_READING_LABEL,
+    VX_WORKER_READINGS
+};
+/* "nothing", "case", "image", "seg". */
+const char *vx_worker_reading_name(uint32_t reading);
+
 struct vx_worker_record {
     uint64_t heartbeat_ns; /* set by vx_timeline_set_worker */
     uint64_t samples;
@@ -103,12 +114,12 @@ struct vx_worker_record {
     uint64_t opens;
     uint64_t minor_faults, major_faults;
     uint64_t cpu_ns;
-    uint64_t rss_anon; /* bytes */
-    uint64_t q;        /* sample in work */
-    uint32_t case_index;
-    uint32_t state; /* enum vx_worker_state */
+    uint64_t rss_anon;   /* bytes */
+    uint64_t q;          /* sample in work */
+    uint32_t case_index; /* of that sample; UINT32_MAX before the first */
+    uint32_t state;      /* enum vx_worker_state */
     int32_t pid;
-    uint32_t reserved;
+    uint32_t reading; /* enum vx_worker_reading; 0 outside of VX_WORKER_READING */
     uint64_t open_ns; /* part of read_ns: opening files */
 };
 

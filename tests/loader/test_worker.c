@@ -3,6 +3,7 @@
 #include "base/hash.h"
 #include "loader/made_up_store.h"
 #include "loader/maker.h"
+#include "loader/sampler.h"
 #include "loader/worker.h"
 #include "session/control.h"
 #include "session/ring.h"
@@ -93,15 +94,16 @@ static void pool_close(struct pool *p) {
     made_store_close(&p->store);
 }
 
-/* The job's samples as one maker makes them, without a ring. */
-static void expected(const struct pool *p, struct print out[SAMPLES]) {
+/* The job's samples as one maker makes them by this recipe, without a ring. */
+static void expected_by(const struct pool *p, const struct vx_recipe *recipe,
+                        struct print out[SAMPLES]) {
     static float image[STORE_CHANNELS * VOXELS];
     static int16_t label[VOXELS];
     struct vx_cache *cache = NULL;
     struct vx_maker *m = NULL;
     struct vx_err err = {0};
     cr_assert_eq(vx_cache_open(p->store.dir, &cache, &err), VX_OK, "%s", err.text);
-    cr_assert_eq(vx_maker_create(p->recipe, cache, &m, &err), VX_OK);
+    cr_assert_eq(vx_maker_create(recipe, cache, &m, &err), VX_OK);
     for (uint64_t q = 0; q < SAMPLES; q++) {
         struct vx_sample_ref r = vx_sample_at(&schedule, q);
         struct vx_made made;
@@ -113,6 +115,10 @@ static void expected(const struct pool *p, struct print out[SAMPLES]) {
     }
     vx_maker_free(m);
     vx_cache_free(cache);
+}
+
+static void expected(const struct pool *p, struct print out[SAMPLES]) {
+    expected_by(p, p->recipe, out);
 }
 
 static void check_next(struct pool *p, uint64_t expected_q, const struct print *want) {
@@ -226,6 +232,88 @@ Test(loader_worker, leaves_when_told_and_others_go_on) {
     pool_close(&p);
 }
 
+/* What the supervisor does when a case is to be shown no more. */
+static struct vx_quarantine take_out(struct pool *p, uint32_t case_index) {
+    struct vx_exclusions x = {.n = 1};
+    uint64_t from = 0;
+    int rc;
+    vx_ring_set_gate(&p->ring, VX_GATE_PAUSED);
+    while ((rc = vx_ring_discard(&p->ring, case_index, &from)) == VX_E_BUSY) {
+        usleep(200);
+    }
+    cr_assert_eq(rc, VX_OK);
+    struct vx_sample_ref at = vx_sample_at(&schedule, from);
+    struct vx_quarantine q = {.case_index = case_index};
+    /* training batches come before an epoch's validation batches */
+    q.from_k[VX_STREAM_TRAIN] = at.stream == VX_STREAM_TRAIN ? at.k : (at.epoch + 1) * 10ull;
+    q.from_k[VX_STREAM_VAL] = at.stream == VX_STREAM_VAL ? at.k : at.epoch * 2ull;
+    q.from_j[at.stream] = at.j;
+    x.list[0].case_index = case_index;
+    memcpy(x.list[0].from_k, q.from_k, sizeof q.from_k);
+    memcpy(x.list[0].from_j, q.from_j, sizeof q.from_j);
+    vx_control_set_exclusions(&p->control, &x);
+    vx_ring_set_gate(&p->ring, VX_GATE_OPEN);
+    return q;
+}
+
+Test(loader_worker, a_case_taken_out_while_they_work) {
+    struct pool p;
+    static struct print want[SAMPLES], with[SAMPLES];
+    struct vx_recipe *recipe = NULL;
+    int changed = 0;
+    pool_open(&p, 3);
+    expected(&p, want);
+    for (uint64_t q = 0; q < 15; q++) {
+        check_next(&p, q, want);
+    }
+    struct vx_quarantine out = take_out(&p, 1);
+    cr_assert_eq(vx_recipe_with(p.recipe, &out, 1, &recipe, NULL), VX_OK);
+    expected_by(&p, recipe, with);
+    for (uint64_t q = 0; q < SAMPLES; q++) {
+        changed += strcmp(want[q].hex, with[q].hex) != 0;
+        cr_assert(q >= 15 || strcmp(want[q].hex, with[q].hex) == 0, "what was taken stays");
+    }
+    cr_assert(changed > 10, "%d", changed);
+    for (uint64_t q = 15; q < SAMPLES; q++) {
+        check_next(&p, q, with);
+        cr_assert_neq(vx_ring_slot(&p.ring, q)->case_index, 1);
+    }
+    vx_recipe_free(recipe);
+    pool_close(&p);
+}
+
+/* A killed worker cannot say any more what it was at: its record does, from the moment at which the
+ * case is known. */
+Test(loader_worker, its_record_names_the_case_it_is_at) {
+    struct pool p;
+    struct vx_worker_record r = {0};
+    int seen[VX_WORKER_READINGS] = {0}, waiting = 0;
+    pool_open(&p, 1);
+    for (uint64_t q = 0; q < SAMPLES; q++) {
+        uint64_t got;
+        struct vx_sample s;
+        int rc;
+        while ((rc = vx_ring_take(&p.ring, 1000, &got, &s)) == VX_E_TIMEOUT) {
+            uint32_t c = UINT32_MAX;
+            if (!vx_timeline_worker(&p.timeline, 0, &r) || r.state < VX_WORKER_WAITING) {
+                continue;
+            }
+            struct vx_sample_ref at = vx_sample_at(&schedule, r.q);
+            cr_assert_eq(vx_sample_case(vx_recipe_view(p.recipe), at.stream, at.k, at.j, &c),
+                         VX_OK);
+            waiting += r.state == VX_WORKER_WAITING;
+            cr_assert_eq(r.case_index, c, "sample %d", (int)r.q);
+            cr_assert((r.state == VX_WORKER_READING) == (r.reading != VX_READING_NOTHING));
+            seen[r.reading]++;
+        }
+        cr_assert_eq(rc, VX_OK);
+        vx_ring_release(&p.ring, got);
+    }
+    cr_assert(seen[VX_READING_NOTHING] > waiting, "it was seen augmenting");
+    cr_assert(seen[VX_READING_CASE] + seen[VX_READING_IMAGE] + seen[VX_READING_LABEL] > 0);
+    pool_close(&p);
+}
+
 /* Flips bytes in the middle of a case's files. */
 static void damage(const char *dir) {
     char command[256];
@@ -271,6 +359,7 @@ Test(loader_worker, a_damaged_case_ends_it_with_the_files_name) {
     struct vx_worker_record r;
     cr_assert(vx_timeline_worker(&p.timeline, 0, &r));
     cr_assert(r.state == VX_WORKER_FAILED && r.case_index == bad);
+    cr_assert_eq(r.reading, VX_READING_IMAGE);
     pool_close(&p);
 }
 

@@ -133,6 +133,15 @@ Test(session_control, carries_knobs_gate_and_worker_table) {
     cr_assert_eq(pid, 1234);
     cr_assert_eq(vx_control_worker(&other, 64, &pid), VX_WANT_NONE);
     vx_control_set_worker(&c, 64, 1, VX_WANT_RUN);
+    struct vx_exclusions x, out = {.n = 1, .list = {{7, {0, 1}, 0, {30, 4}}}};
+    cr_assert(vx_control_exclusions(&other, &x));
+    cr_assert(x.version == 0 && x.n == 0);
+    before = vx_control_changed(&other);
+    vx_control_set_exclusions(&c, &out);
+    cr_assert_neq(vx_control_changed(&other), before);
+    cr_assert(vx_control_exclusions(&other, &x));
+    cr_assert(x.version == 1 && x.n == 1 && x.list[0].case_index == 7);
+    cr_assert(x.list[0].from_k[1] == 4 && x.list[0].from_j[1] == 1);
     vx_control_close(&other);
     vx_control_close(&c);
 }
