@@ -1,0 +1,48 @@
+/* What the workers of one session did, as sums that only grow, looked at once a second: the work
+ * within a window is the difference of two looks. Thread: one at a time. */
+#ifndef VX_DAEMON_TELEMETRY_POOLLOG_H
+#define VX_DAEMON_TELEMETRY_POOLLOG_H
+
+#include "session/control.h"
+#include "session/timeline.h"
+#include "tune/window.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define VX_POOLLOG_LOOKS 660 /* eleven minutes */
+
+struct vx_pool_sums {
+    uint64_t ns; /* when */
+    uint64_t samples, opens, bytes_read, bytes_device, major_faults;
+    uint64_t open_ns, read_ns, decompress_ns, augment_ns, wait_ns, cpu_ns, runqueue_ns;
+    uint64_t rss_anon;             /* of all workers, now */
+    uint32_t workers;              /* alive, now */
+    bool has_runqueue, has_device; /* of all of them */
+};
+
+struct vx_poollog {
+    struct vx_pool_sums v[VX_POOLLOG_LOOKS];
+    uint64_t n; /* ever added */
+    struct vx_pool_sums now;
+    struct {
+        int32_t pid;
+        struct vx_worker_record record; /* as last seen */
+        uint64_t runqueue_ns, device_bytes;
+    } seen[VX_WORKERS_MAX];
+};
+
+/* Reads every worker's record, and of the living what the kernel says of them (root as in
+ * evidence/process.h). */
+void vx_poollog_look(struct vx_poollog *log, const struct vx_timeline *timeline, const char *root,
+                     uint64_t now_ns);
+/* Work between the last look at or before from_ns and the last at or before to_ns. False where the
+ * log does not reach. *ret_seconds: between those looks. slots, tier and the like are the caller's;
+ * *ret_have: VX_TUNE_HAVE_SCHEDSTAT and VX_TUNE_HAVE_IO. */
+bool vx_poollog_window(const struct vx_poollog *log, uint64_t from_ns, uint64_t to_ns,
+                       struct vx_tune_loader *ret, double *ret_seconds, uint32_t *ret_have);
+/* Growth of the workers' memory in bytes per hour where it is more than three standard errors and
+ * the number of workers did not change; else 0. Needs ten minutes. */
+double vx_poollog_slope(const struct vx_poollog *log);
+
+#endif

@@ -1,0 +1,48 @@
+/* The training steps of one session, the last few thousand of them: windows, percentiles, rhythm
+ * and deadline come from here. Thread: one at a time (the telemetry thread). */
+#ifndef VX_DAEMON_TELEMETRY_STEPLOG_H
+#define VX_DAEMON_TELEMETRY_STEPLOG_H
+
+#include "tune/period.h"
+#include "tune/window.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vx_step_record;
+
+#define VX_STEPLOG_STEPS 4096
+
+struct vx_steplog_entry {
+    uint64_t end_ns;
+    struct vx_tune_step step; /* seconds */
+    uint32_t depth;
+};
+
+struct vx_steplog {
+    struct vx_steplog_entry v[VX_STEPLOG_STEPS];
+    uint64_t n;          /* ever added */
+    double compute_best; /* smallest mean compute of WARM successive steps; 0: too few yet */
+    double longest;      /* step beyond the first, seconds */
+    double mean;         /* of all but the first, decaying over some hundred steps */
+};
+
+/* A training step; records of other streams are not for here. */
+void vx_steplog_add(struct vx_steplog *log, const struct vx_step_record *r);
+/* The trainer was restarted: its first step is slow again and counts for nothing. */
+void vx_steplog_restarted(struct vx_steplog *log);
+
+/* Steps that ended in (from_ns, to_ns], without the very first. batch is the caller's. */
+void vx_steplog_window(const struct vx_steplog *log, uint64_t from_ns, uint64_t to_ns,
+                       struct vx_tune_steps *ret);
+/* Over all that the log holds. */
+bool vx_steplog_period(const struct vx_steplog *log, struct vx_tune_period *ret);
+/* Relative growth of a step per hour where it is more than three standard errors; else 0. Needs ten
+ * minutes. */
+double vx_steplog_slope(const struct vx_steplog *log);
+/* Longer than this without a step is a hang: ten times the longest step ever seen, at least half a
+ * minute. 0 while nothing was learnt (20 steps). */
+double vx_steplog_deadline(const struct vx_steplog *log);
+uint64_t vx_steplog_last_ns(const struct vx_steplog *log); /* end of the last step; 0: none */
+
+#endif
