@@ -224,12 +224,12 @@ void vx_pickle_tensor(struct vx_pickle *p, uint64_t key, int rank, const int64_t
 void vx_pickle_json(struct vx_pickle *p, const json_t *value) {
     const char *key;
     json_t *item;
-    size_t i;
+    size_t i, len;
     switch (json_typeof(value)) {
     case JSON_OBJECT:
         vx_pickle_dict(p);
-        json_object_foreach((json_t *)value, key, item) {
-            vx_pickle_str(p, key);
+        json_object_keylen_foreach((json_t *)value, key, len, item) {
+            text(p, key, len);
             vx_pickle_json(p, item);
         }
         vx_pickle_end(p);
