@@ -81,7 +81,7 @@ void vx_poollog_look(struct vx_poollog *log, const struct vx_timeline *timeline,
     log->v[log->n++ % VX_POOLLOG_LOOKS] = log->now;
 }
 
-/* The last look at or before ns; NULL where there is none. */
+/* The last look at or before ns, else the oldest there is; NULL in an empty log. */
 static const struct vx_pool_sums *look_before(const struct vx_poollog *log, uint64_t ns) {
     uint64_t oldest = log->n > VX_POOLLOG_LOOKS ? log->n - VX_POOLLOG_LOOKS : 0;
     for (uint64_t i = log->n; i > oldest; i--) {
@@ -90,7 +90,7 @@ static const struct vx_pool_sums *look_before(const struct vx_poollog *log, uint
             return s;
         }
     }
-    return NULL;
+    return log->n ? &log->v[oldest % VX_POOLLOG_LOOKS] : NULL;
 }
 
 bool vx_poollog_window(const struct vx_poollog *log, uint64_t from_ns, uint64_t to_ns,

@@ -36,9 +36,10 @@ struct vx_poollog {
  * evidence/process.h). */
 void vx_poollog_look(struct vx_poollog *log, const struct vx_timeline *timeline, const char *root,
                      uint64_t now_ns);
-/* Work between the last look at or before from_ns and the last at or before to_ns. False where the
- * log does not reach. *ret_seconds: between those looks. slots, tier and the like are the caller's;
- * *ret_have: VX_TUNE_HAVE_SCHEDSTAT and VX_TUNE_HAVE_IO. */
+/* Work between the last look at or before from_ns (the oldest, where the log does not reach as far)
+ * and the last at or before to_ns. False where those are one. *ret_seconds: between those looks.
+ * slots, tier and the like are the caller's; *ret_have: VX_TUNE_HAVE_SCHEDSTAT and VX_TUNE_HAVE_IO.
+ */
 bool vx_poollog_window(const struct vx_poollog *log, uint64_t from_ns, uint64_t to_ns,
                        struct vx_tune_loader *ret, double *ret_seconds, uint32_t *ret_have);
 /* Growth of the workers' memory in bytes per hour where it is more than three standard errors and

@@ -1,0 +1,181 @@
+/* From records to verdicts and decisions: one session made up second by second. */
+#include "daemon/telemetry/diagnosis.h"
+
+#include "base/err.h"
+#include "base/own.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define SECOND 1000000000ull
+
+struct story {
+    struct vx_diagnosis d;
+    struct vx_timeline timeline;
+    uint64_t now_ns, step_end_ns, samples;
+    double step, wait; /* seconds of a step, and of its waiting */
+    double busy;       /* of the workers' time */
+    struct vx_host host;
+    uint32_t began, ended;       /* gathered */
+    struct vx_decision decision; /* the last that was not nothing */
+};
+
+static struct story *open_story(enum vx_tune_mode mode) {
+    struct story *s = calloc(1, sizeof *s);
+    struct vx_err err = {0};
+    cr_assert_eq(vx_timeline_create(&s->timeline, &err), VX_OK);
+    const struct vx_session_facts facts = {.batch = 2, .slots = 16, .trainer_cores = 1};
+    const struct vx_tuner_limits limits = {{1, 1, 0, 0}, {8, 64, 1, 3}};
+    const uint32_t setting[VX_KNOBS] = {1, 16, 0, 0};
+    s->now_ns = s->step_end_ns = 1000 * SECOND;
+    vx_diagnosis_init(&s->d, &facts, &limits, setting, mode, s->now_ns);
+    s->host = (struct vx_host){.has = VX_HOST_CPU | VX_HOST_PSI | VX_HOST_MEMORY,
+                               .seconds = 1,
+                               .cores = 8,
+                               .own_cores = 2,
+                               .memory_total = 32ull << 30,
+                               .memory_available = 20ull << 30};
+    return s;
+}
+
+static void close_story(struct story *s) {
+    vx_timeline_close(&s->timeline);
+    free(s);
+}
+
+/* One second: the steps that end in it, the workers' counters, a look. */
+static void second(struct story *s) {
+    s->now_ns += SECOND;
+    while (s->step_end_ns + (uint64_t)(s->step * 1e9) <= s->now_ns) {
+        struct vx_step_record r = {.start_ns = s->step_end_ns};
+        r.phase_ns[VX_PHASE_WAIT_LOADER] = (uint64_t)(s->wait * 1e9);
+        r.phase_ns[VX_PHASE_COMPUTE] = (uint64_t)((s->step - s->wait) * 1e9);
+        vx_steplog_add(&s->d.steps, &r);
+        s->step_end_ns += (uint64_t)(s->step * 1e9);
+        s->samples += 2;
+    }
+    uint64_t working = (uint64_t)((double)(s->now_ns - 1000 * SECOND) * s->busy);
+    struct vx_worker_record r = {.pid = 4000000,
+                                 .state = VX_WORKER_AUGMENTING,
+                                 .samples = s->samples,
+                                 .augment_ns = {working},
+                                 .cpu_ns = working,
+                                 .wait_ns = s->now_ns - 1000 * SECOND - working};
+    vx_timeline_set_worker(&s->timeline, 0, &r);
+    vx_poollog_look(&s->d.pool, &s->timeline, "/nowhere", s->now_ns);
+    struct vx_diagnosis_news news;
+    vx_diagnosis_look(&s->d, &s->host, s->now_ns, &news);
+    s->began |= news.began;
+    s->ended |= news.ended;
+    if (news.decision.kind != VX_DECISION_NONE) {
+        s->decision = news.decision;
+    }
+}
+
+static void seconds(struct story *s, int n) {
+    for (int i = 0; i < n; i++) {
+        second(s);
+    }
+}
+
+Test(daemon_diagnosis, a_starved_device) {
+    struct story *s = open_story(VX_TUNE_AUTO);
+    s->step = 0.1;
+    s->wait = 0.06;
+    s->busy = 1;
+    seconds(s, 4);
+    cr_expect_eq(s->began, 1u << VX_VERDICT_AUGMENT_BOUND);
+    cr_expect_eq(s->decision.kind, VX_DECISION_CHANGE);
+    cr_expect_eq(s->decision.to, 3); /* 2 x 50 ms / (0.85 x 40 ms) */
+    cr_expect_eq(s->d.verdict[0].severity, VX_SEVERITY_SEVERE);
+    cr_expect_float_eq(s->d.window.step.wall / s->d.window.step.n, 0.1, 1e-6);
+    /* the change helps: steps without a wait */
+    s->step = 0.041;
+    s->wait = 0.001;
+    s->busy = 0.8;
+    seconds(s, 8);
+    cr_expect_eq(s->decision.kind, VX_DECISION_KEPT);
+    cr_expect_float_eq(s->decision.measured, -0.59, 0.01, "%g", s->decision.measured);
+    seconds(s, 10);
+    cr_expect_eq(s->ended, 1u << VX_VERDICT_AUGMENT_BOUND);
+    cr_expect(s->began & 1u << VX_VERDICT_GPU_BOUND);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, one_bad_second_is_no_verdict) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.05;
+    s->busy = 0.5;
+    seconds(s, 20);
+    cr_expect_eq(s->began, 1u << VX_VERDICT_GPU_BOUND);
+    s->step = 0.1;
+    s->wait = 0.05;
+    seconds(s, 1); /* a twentieth of the window: 5 % and more for a look or two */
+    s->step = 0.05;
+    s->wait = 0;
+    seconds(s, 15);
+    cr_expect_eq(s->ended, 0);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, lost_workers_are_said_at_once_and_forgotten_after_a_minute) {
+    struct story *s = open_story(VX_TUNE_AUTO);
+    s->step = 0.05;
+    s->busy = 0.5;
+    seconds(s, 10);
+    vx_diagnosis_lost(&s->d, "oom_kill", "case_007", s->now_ns);
+    seconds(s, 1);
+    cr_expect(s->began & 1u << VX_VERDICT_WORKER_LOST);
+    vx_auto_json json_t *json = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    const json_t *first = json_array_get(json_object_get(json, "verdicts"), 0);
+    cr_expect_str_eq(json_string_value(json_object_get(first, "code")), "worker_lost");
+    cr_expect_not_null(strstr(json_string_value(json_object_get(first, "text")), "case_007"));
+    cr_expect_not_null(strstr(json_string_value(json_object_get(first, "text")), "oom_kill"));
+    seconds(s, 75);
+    cr_expect(s->ended & 1u << VX_VERDICT_WORKER_LOST);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, a_hang) {
+    struct story *s = open_story(VX_TUNE_AUTO);
+    s->step = 0.05;
+    s->busy = 0.5;
+    seconds(s, 10);
+    s->step = 1e6;
+    seconds(s, 29);
+    cr_expect_not(s->began & 1u << VX_VERDICT_HANG);
+    seconds(s, 3);
+    cr_expect(s->began & 1u << VX_VERDICT_HANG);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, slow_steps_get_a_longer_window) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 2;
+    s->wait = 1;
+    s->busy = 1;
+    seconds(s, 60);
+    cr_expect_geq(s->d.window.step.n, 13, "%u", s->d.window.step.n);
+    cr_expect_eq(s->d.verdict[0].code, VX_VERDICT_AUGMENT_BOUND);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, what_the_host_does_not_say_is_not_there) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.1;
+    s->wait = 0.05;
+    s->busy = 1;
+    s->host.has = 0;
+    seconds(s, 5);
+    cr_expect_eq(s->d.window.have, 0);
+    vx_auto_json json_t *json = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    cr_expect_eq(json_array_size(json_object_get(json, "evidence")), 0);
+    const json_t *window = json_object_get(json, "window");
+    cr_expect_null(json_object_get(window, "psi_cpu"));
+    cr_expect_null(json_object_get(window, "runqueue_ratio"));
+    const json_t *first = json_array_get(json_object_get(json, "verdicts"), 0);
+    cr_expect_eq(json_array_size(json_object_get(first, "lacking")), 1); /* schedstat */
+    close_story(s);
+}
