@@ -49,6 +49,9 @@ struct vx_api_hooks {
     json_t *(*devices)(void *arg);
     json_t *(*system)(void *arg);
     json_t *(*progress)(void *arg, int64_t id);
+    /* What a running job waits for: {healthy, verdicts, window, evidence}, in the language of an
+     * Accept-Language header (NULL: none). New reference; NULL where nothing is measured. */
+    json_t *(*bottleneck)(void *arg, int64_t id, const char *accept_language);
     /* Prometheus text, appended. The api itself writes voxeld_build_info, voxeld_http_* and
      * voxeld_jobs{state}; voxeld_store_* is the daemon's like the rest. */
     void (*metrics)(void *arg, struct vx_buf *out);

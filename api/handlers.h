@@ -21,6 +21,11 @@ json_t *vx_job_to_json(struct vx_api *api, const struct vx_job *job, bool full);
 enum MHD_Result vx_h_job_events(struct vx_req *r);
 enum MHD_Result vx_h_job_epochs(struct vx_req *r);
 
+/* handlers/diagnosis.c */
+enum MHD_Result vx_h_job_bottleneck(struct vx_req *r);
+enum MHD_Result vx_h_job_telemetry(struct vx_req *r);
+enum MHD_Result vx_h_job_tuning(struct vx_req *r);
+
 /* handlers/files.c */
 enum MHD_Result vx_h_job_log(struct vx_req *r);
 enum MHD_Result vx_h_artifacts(struct vx_req *r);

@@ -35,6 +35,17 @@ static int on_job_check(void *arg, const struct vx_job_new *job, struct vx_err *
                             : VX_OK;
 }
 
+static json_t *on_bottleneck(void *arg, int64_t id, const char *accept_language) {
+    (void)arg;
+    if (id != 1) {
+        return NULL;
+    }
+    return json_pack("{s:b, s:[{s:s, s:s}], s:{s:i}, s:[s]}", "healthy", 0, "verdicts", "code",
+                     "augment_bound", "text",
+                     accept_language && strcmp(accept_language, "zh") == 0 ? "增强" : "augment",
+                     "window", "steps", 12, "evidence", "psi");
+}
+
 static void on_submitted(void *arg, int64_t id) {
     (void)id;
     ((struct server *)arg)->submitted++;
@@ -130,6 +141,7 @@ static void *loop_main(void *arg) {
                   .devices = on_devices,
                   .system = on_system,
                   .progress = on_progress,
+                  .bottleneck = on_bottleneck,
                   .metrics = on_metrics,
                   .ready = on_ready},
     };
