@@ -1,9 +1,11 @@
 #include "loader/maker.h"
 
 #include "augment/augment.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "cache/cache.h"
 #include "loader/cases.h"
+#include "loader/pretend.h"
 #include "session/schedule.h"
 
 #include <errno.h>
@@ -25,6 +27,7 @@ struct vx_maker {
     int16_t *source_label; /* [box with margins] */
     void *scratch;
     uint64_t augment_ns[16];
+    const struct vx_pretence *pretence; /* borrowed; NULL: real augmentation */
 };
 
 static size_t round_up(size_t bytes) {
@@ -109,6 +112,10 @@ void vx_maker_follow(struct vx_maker *m, const struct vx_recipe *recipe) {
     m->recipe = m->cases.recipe = vx_recipe_view(recipe);
 }
 
+void vx_maker_pretend(struct vx_maker *m, const struct vx_pretence *p) {
+    m->pretence = p;
+}
+
 /* Whom to tell how far a sample is. */
 struct listener {
     void (*on_stage)(void *ctx, enum vx_making stage, uint32_t case_index);
@@ -141,6 +148,13 @@ static int read_box(struct vx_open_case *c, const struct vx_place *place,
         rc = vx_cache_read_box(c->handle, VX_CACHE_SEG, lo, hi, label + first, stride, err);
     }
     return rc;
+}
+
+/* Counted as the transform that costs most. */
+static void pretend(struct vx_maker *m) {
+    uint64_t start = vx_now_ns();
+    vx_pretend_augment(m->pretence);
+    m->augment_ns[VX_T_SPATIAL] += vx_now_ns() - start;
 }
 
 int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, float *image,
@@ -181,8 +195,12 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
         return rc;
     }
     tell(&listener, VX_MAKING_AUGMENT);
-    vx_aug_box_clear_margins(&box, p->channels, source, source_label);
-    vx_aug_apply(p, &a, &box, source, source_label, image, label, m->scratch, m->augment_ns);
+    if (m->pretence) {
+        pretend(m);
+    } else {
+        vx_aug_box_clear_margins(&box, p->channels, source, source_label);
+        vx_aug_apply(p, &a, &box, source, source_label, image, label, m->scratch, m->augment_ns);
+    }
     made.forced = vx_sample_forced(m->recipe, j);
     made.spatial = a.spatial;
     *ret = made;

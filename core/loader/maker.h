@@ -13,6 +13,7 @@
 
 struct vx_cache;
 struct vx_maker;
+struct vx_pretence;
 
 struct vx_made {
     uint32_t case_index;
@@ -53,6 +54,8 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
 void vx_maker_forget(struct vx_maker *m, uint32_t case_index);
 /* Goes on by another recipe that differs in its quarantines only; borrowed like the first. */
 void vx_maker_follow(struct vx_maker *m, const struct vx_recipe *recipe);
+/* From now on samples are read, and augmented in pretence only; p is borrowed. */
+void vx_maker_pretend(struct vx_maker *m, const struct vx_pretence *p);
 void vx_maker_times(const struct vx_maker *m, struct vx_maker_times *ret);
 /* Private memory in bytes that a maker of this recipe may touch. */
 size_t vx_maker_bytes(const struct vx_recipe *recipe);

@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "cache/cache.h"
 #include "loader/maker.h"
+#include "loader/pretend.h"
 #include "loader/recipe.h"
 #include "session/control.h"
 #include "session/ring.h"
@@ -180,6 +181,11 @@ static int make(struct worker *w, uint64_t q, const struct vx_sample_ref *ref,
                 struct vx_made *ret_made, uint32_t *ret_case, struct vx_err *err) {
     struct vx_ring *ring = w->config->ring;
     w->record.q = q;
+    if (w->config->pretence && w->config->pretence->synthetic) {
+        *ret_made = (struct vx_made){.place.forced_class = -1};
+        *ret_case = 0;
+        return VX_OK;
+    }
     return vx_maker_make(w->maker, ref->stream, ref->k, ref->j, vx_ring_image(ring, q),
                          vx_ring_label(ring, q), ret_case, ret_made, on_stage, w, err);
 }
@@ -293,6 +299,8 @@ int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, str
         rc = vx_maker_create(config->recipe, w.cache, &w.maker, err);
     }
     if (rc == VX_OK) {
+        const struct vx_pretence *p = config->pretence;
+        vx_maker_pretend(w.maker, p && p->augment_ns ? p : NULL);
         while ((rc = follow(&w, true, err)) == VX_E_BUSY) {
         }
     }

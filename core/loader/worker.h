@@ -12,6 +12,7 @@
 
 struct vx_control;
 struct vx_err;
+struct vx_pretence;
 struct vx_recipe;
 struct vx_ring;
 struct vx_timeline;
@@ -29,6 +30,7 @@ struct vx_worker_config {
      * answer (vx_control_answer) and reads the sample once more. NULL: nobody to tell. */
     void (*damaged)(void *ctx, uint32_t case_index, const struct vx_err *err);
     void *ctx;
+    const struct vx_pretence *pretence; /* benchmarks only; NULL: real samples */
 };
 
 /* Returns VX_OK when told to leave (control: VX_WANT_LEAVE, or gate VX_GATE_STOPPED) and every

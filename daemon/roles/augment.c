@@ -1,10 +1,12 @@
 /* voxeld augment --brief FILE --worker N: one worker of a session's pool (internal). */
 #include "base/err.h"
 #include "base/own.h"
+#include "daemon/bench/settings.h"
 #include "daemon/roles/say.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/proc.h"
 #include "daemon/verbs.h"
+#include "loader/pretend.h"
 #include "loader/recipe.h"
 #include "loader/worker.h"
 #include "session/control.h"
@@ -38,11 +40,30 @@ static void damaged(void *ctx, uint32_t case_index, const struct vx_err *err) {
                      "where", err->where));
 }
 
+/* What a benchmark wants of the samples; NULL: the real ones. */
+static int read_pretence(const struct vx_brief *b, struct vx_pretence *buf,
+                         const struct vx_pretence **ret, struct vx_err *err) {
+    struct vx_bench_settings s;
+    int rc = b->bench ? vx_bench_settings_read(b->bench, &s, err) : VX_OK;
+    if (rc != VX_OK || !b->bench) {
+        return rc;
+    }
+    *buf = (struct vx_pretence){s.synthetic, (uint64_t)(s.sample_ms * 1e6),
+                                (uint64_t)(s.sample_cpu_ms * 1e6)};
+    *ret = buf;
+    return VX_OK;
+}
+
 static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
     struct memory m;
     struct vx_recipe *recipe = NULL;
+    struct vx_pretence buf;
+    const struct vx_pretence *pretence = NULL;
     uint32_t case_index = 0;
     int rc = map_memory(&m, err);
+    if (rc == VX_OK) {
+        rc = read_pretence(b, &buf, &pretence, err);
+    }
     if (rc == VX_OK) {
         rc = vx_recipe_from_json(b->recipe, &recipe, err);
     }
@@ -54,7 +75,8 @@ static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
                                           .recipe = recipe,
                                           .cache_dir = b->cache_dir,
                                           .damaged = damaged,
-                                          .ctx = recipe};
+                                          .ctx = recipe,
+                                          .pretence = pretence};
         rc = vx_worker_run(&config, &case_index, err);
     }
     vx_recipe_free(recipe);

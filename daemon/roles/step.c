@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/own.h"
+#include "daemon/bench/paced.h"
 #include "daemon/roles/say.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/proc.h"
@@ -85,7 +86,9 @@ static int map_memory(struct step *s, struct vx_err *err) {
 
 static int open_device(struct step *s, struct vx_err *err) {
     struct vx_device_options options = {.threads = s->brief->threads, .deterministic = true};
-    int rc = vx_device_open(s->brief->device, &options, &s->device, err);
+    int rc = s->brief->bench ? vx_step_bench_open(s, err) : VX_OK;
+    const char *name = s->brief->bench ? VX_PACED_DEVICE : s->brief->device;
+    rc = rc == VX_OK ? vx_device_open(name, &options, &s->device, err) : rc;
     if (rc != VX_OK) {
         return rc;
     }
@@ -100,6 +103,15 @@ static int open_device(struct step *s, struct vx_err *err) {
     }
     s->precision = bf16 ? VX_BF16 : VX_FP32;
     return VX_OK;
+}
+
+/* A pretended device computes nothing: the narrowest network of the plan's shape will do. */
+static struct vx_plan_config narrow(const struct vx_plan_config *config) {
+    struct vx_plan_config c = *config;
+    for (int i = 0; i < c.n_stages; i++) {
+        c.features[i] = 1;
+    }
+    return c;
 }
 
 static int build_net(struct step *s, struct vx_err *err) {
@@ -118,9 +130,12 @@ static int build_net(struct step *s, struct vx_err *err) {
     vx_net_options_default(&options);
     options.momentum = (float)b->momentum;
     options.weight_decay = (float)b->weight_decay;
-    return rc == VX_OK ? vx_net_build(s->config, (int)b->channels, (int)b->classes,
-                                      (int)b->schedule.batch, &options, &s->net, err)
-                       : rc;
+    if (rc != VX_OK) {
+        return rc;
+    }
+    struct vx_plan_config config = s->bench ? narrow(s->config) : *s->config;
+    return vx_net_build(&config, (int)b->channels, (int)b->classes, (int)b->schedule.batch,
+                        &options, &s->net, err);
 }
 
 /* What bit-exact resume depends on. */
@@ -188,10 +203,9 @@ static void on_checkpoint(void *arg, const char *path, uint64_t batches) {
 
 /* --- the run --- */
 
-static int open_train(struct step *s, struct vx_ring_source *source, const json_t *env,
+static int open_train(struct step *s, struct vx_train_source *source, const json_t *env,
                       const json_t *network, const char *digest, struct vx_err *err) {
     const struct vx_brief *b = s->brief;
-    vx_ring_source_init(source, &s->ring);
     struct vx_train_config config = {
         .device = s->device,
         .net = s->net,
@@ -201,7 +215,7 @@ static int open_train(struct step *s, struct vx_ring_source *source, const json_
         .iterations = b->schedule.train_iterations,
         .val_iterations = b->schedule.val_iterations,
         .learning_rate = b->learning_rate,
-        .source = &source->base,
+        .source = source,
         .timeline = &s->timeline,
         .dir = b->dir,
         .checkpoint_seconds = b->checkpoint_seconds,
@@ -239,12 +253,14 @@ static int meet_ring(struct step *s, struct vx_err *err) {
 
 static int train(struct step *s, struct vx_err *err) {
     struct vx_recipe *recipe = NULL;
-    struct vx_ring_source source;
+    struct vx_ring_source ring;
+    vx_ring_source_init(&ring, &s->ring);
+    struct vx_train_source *source = s->bench ? vx_step_bench_source(s) : &ring.base;
     vx_auto_json json_t *env = environment(s), *network = NULL;
     int rc = vx_recipe_from_json(s->brief->recipe, &recipe, err);
     if (rc == VX_OK) {
         network = network_words(s, recipe);
-        rc = open_train(s, &source, env, network, vx_recipe_view(recipe)->digest, err);
+        rc = open_train(s, source, env, network, vx_recipe_view(recipe)->digest, err);
     }
     if (rc == VX_OK) {
         rc = meet_ring(s, err);
@@ -280,6 +296,9 @@ static int run(struct step *s, struct vx_err *err) {
         say_network(s);
         rc = train(s, err);
     }
+    if (s->bench) {
+        return vx_step_bench_end(s, rc, err);
+    }
     return rc == VX_OK ? vx_step_validate(s, err) : rc;
 }
 
@@ -291,6 +310,7 @@ static void release(struct step *s) {
     vx_ring_close(&s->ring);
     vx_timeline_close(&s->timeline);
     vx_control_close(&s->control);
+    vx_step_bench_release(s);
     vx_brief_free(s->brief);
 }
 

@@ -15,6 +15,8 @@ struct vx_oplist;
 struct vx_plan_config;
 struct vx_plans;
 struct vx_train;
+struct vx_train_source;
+struct step_bench;
 
 struct step {
     struct vx_brief *brief;
@@ -27,6 +29,7 @@ struct step {
     struct vx_oplist *net;
     int precision; /* enum vx_precision */
     struct vx_train *train;
+    struct step_bench *bench; /* NULL: a training */
 };
 
 extern atomic_bool vx_step_stop; /* set by SIGTERM */
@@ -34,5 +37,13 @@ extern atomic_bool vx_step_stop; /* set by SIGTERM */
 /* step_validate.c: the held-out cases through the trained network; says the result. VX_E_CANCELLED
  * where stopped. */
 int vx_step_validate(struct step *s, struct vx_err *err);
+
+/* step_bench.c, where the brief asks for a benchmark: makes the pretended device known; the samples
+ * for the engine; the figures as the result, given how the engine's run ended (rc is handed on
+ * where it was not the benchmark that ended it). */
+int vx_step_bench_open(struct step *s, struct vx_err *err);
+struct vx_train_source *vx_step_bench_source(struct step *s);
+int vx_step_bench_end(struct step *s, int rc, struct vx_err *err);
+void vx_step_bench_release(struct step *s);
 
 #endif

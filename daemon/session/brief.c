@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, INT, U32, I64, U64, REAL, BOOLEAN, JSON };
+enum kind { TEXT, INT, U32, I64, U64, REAL, BOOLEAN, JSON, JSON_OR_NOTHING };
 
 static const struct {
     const char *name;
@@ -49,6 +49,7 @@ static const struct {
     F(recipe, JSON),
     F(plans, JSON),
     F(dataset_json, JSON),
+    F(bench, JSON_OR_NOTHING),
     {"patch_d", U32, offsetof(struct vx_brief, patch[0])},
     {"patch_h", U32, offsetof(struct vx_brief, patch[1])},
     {"patch_w", U32, offsetof(struct vx_brief, patch[2])},
@@ -76,6 +77,7 @@ static json_t *to_json(const void *field, enum kind kind) {
     case BOOLEAN:
         return json_boolean(*(const bool *)field);
     case JSON:
+    case JSON_OR_NOTHING:
         return json_incref(*(json_t *const *)field);
     }
     return NULL;
@@ -106,6 +108,7 @@ static bool from_json(const json_t *value, void *field, enum kind kind) {
         *(bool *)field = json_is_true(value);
         return json_is_boolean(value);
     case JSON:
+    case JSON_OR_NOTHING:
         *(json_t **)field = json_incref((json_t *)value);
         return json_is_object(value);
     }
@@ -116,6 +119,9 @@ int vx_brief_write(const char *path, const struct vx_brief *b, struct vx_err *er
     vx_auto_json json_t *o = json_pack("{s:i}", "format", VX_BRIEF_FORMAT);
     for (size_t i = 0; o && i < VX_COUNTOF(fields); i++) {
         json_t *value = to_json((const char *)b + fields[i].offset, fields[i].kind);
+        if (!value && fields[i].kind == JSON_OR_NOTHING) {
+            continue;
+        }
         if (!value || json_object_set_new(o, fields[i].name, value) != 0) {
             return vx_fail(err, VX_E_INTERNAL, NULL, "the session's brief lacks %s",
                            fields[i].name);
@@ -142,6 +148,9 @@ int vx_brief_read(const char *path, struct vx_brief **ret, struct vx_err *err) {
     }
     for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(fields); i++) {
         const json_t *value = json_object_get(o, fields[i].name);
+        if (!value && fields[i].kind == JSON_OR_NOTHING) {
+            continue;
+        }
         if (!value || !from_json(value, (char *)b + fields[i].offset, fields[i].kind)) {
             rc = vx_fail(err, VX_E_CORRUPT, "brief_invalid",
                          "%s: %s is missing or has the wrong type", path, fields[i].name);
@@ -166,7 +175,7 @@ void vx_brief_release(struct vx_brief *b) {
         void *field = (char *)b + fields[i].offset;
         if (fields[i].kind == TEXT) {
             free(*(char **)field);
-        } else if (fields[i].kind == JSON) {
+        } else if (fields[i].kind == JSON || fields[i].kind == JSON_OR_NOTHING) {
             json_decref(*(json_t **)field);
         }
     }

@@ -1,0 +1,19 @@
+/* Pretended work of a worker, for measuring and testing what surrounds it: samples that cost
+ * nothing, or samples whose augmentation takes a given time, partly of a core and partly asleep.
+ * Nobody trains with it: the arrays keep what they held. Thread: any. */
+#ifndef VX_LOADER_PRETEND_H
+#define VX_LOADER_PRETEND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct vx_pretence {
+    bool synthetic;      /* neither read nor augmented: as if the batch lay there already */
+    uint64_t augment_ns; /* in place of augmenting; 0: the real thing */
+    uint64_t cpu_ns;     /* of it on a core; the rest is slept. At most augment_ns */
+};
+
+/* Spends one sample's augment_ns; longer where the core is shared with others. */
+void vx_pretend_augment(const struct vx_pretence *p);
+
+#endif
