@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/own.h"
 #include "cache/build.h"
 #include "cache/cache.h"
@@ -164,9 +165,14 @@ static int make_split(struct work *w, struct vx_err *err) {
             rc = splits ? VX_OK : err->code;
         }
     }
-    return rc == VX_OK
-               ? vx_split_fold(splits, w->names, (int)w->raw.n_cases, w->spec.fold, &w->split, err)
-               : rc;
+    if (rc == VX_OK) {
+        rc = vx_split_fold(splits, w->names, (int)w->raw.n_cases, w->spec.fold, &w->split, err);
+    }
+    if (rc == VX_OK && w->spec.fold != VX_FOLD_ALL && w->split.n_both > 0) {
+        vx_log_warn("resolve", "split_overlaps file=\"%s\" fold=%d cases_in_both=%d going_on=yes",
+                    path, w->spec.fold, w->split.n_both);
+    }
+    return rc;
 }
 
 /* --- recipe --- */

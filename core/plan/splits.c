@@ -82,7 +82,7 @@ static int find_case(const struct entry *sorted, int n, const char *name) {
     return found ? (int)(found - sorted) : -1;
 }
 
-/* roles, in the order of sorted: 0 unused, 1 train, 2 val. */
+/* roles, in the order of sorted: 0 unused, 1 train, 2 val, 3 both. */
 static int mark(const json_t *list, const char *what, int role, const struct entry *sorted, int n,
                 char *roles, struct vx_err *err) {
     if (!json_is_array(list) || json_array_size(list) == 0) {
@@ -99,11 +99,11 @@ static int mark(const json_t *list, const char *what, int role, const struct ent
                            "splits_final.json names the case %s, which the data set does not have",
                            name ? name : "(no string)");
         }
-        if (roles[at] != 0) {
+        if (roles[at] & role) {
             return vx_fail(err, VX_E_INVALID, "invalid_splits",
-                           "splits_final.json lists the case %s twice", name);
+                           "splits_final.json lists the case %s twice in \"%s\"", name, what);
         }
-        roles[at] = (char)role;
+        roles[at] = (char)(roles[at] | role);
     }
     return VX_OK;
 }
@@ -124,6 +124,7 @@ static int collect(const char *roles, const struct entry *sorted, int n, struct 
         if (roles[i] & 2) {
             s.val[s.n_val++] = sorted[i].at;
         }
+        s.n_both += roles[i] == 3;
     }
     *ret = s;
     return VX_OK;

@@ -118,9 +118,25 @@ Test(plan_splits, foreign_and_doubled_cases_are_named) {
     cr_assert_eq(vx_split_fold(splits, cases, 5, 0, &split, &err), VX_E_INVALID);
     cr_expect_not_null(strstr(err.text, "case_009"));
     json_decref(splits);
-    splits = json_pack("[{s:[s], s:[s]}]", "train", "case_001", "val", "case_001");
+    splits = json_pack("[{s:[s,s], s:[s]}]", "train", "case_001", "case_001", "val", "case_002");
     cr_assert_eq(vx_split_fold(splits, cases, 5, 0, &split, &err), VX_E_INVALID);
-    cr_expect_not_null(strstr(err.text, "twice"));
+    cr_expect_not_null(strstr(err.text, "case_001 twice"));
     cr_assert_null(vx_splits_create(cases, 4, &err));
     cr_expect_str_eq(err.reason, "too_few_cases");
+}
+
+/* nnU-Net trains with a warning where people validate on cases that they train with. */
+Test(plan_splits, lists_may_overlap) {
+    struct vx_err err = {0};
+    struct vx_split split;
+    make_cases(5);
+    vx_auto_json json_t *splits = json_pack("[{s:[s,s,s], s:[s,s]}]", "train", "case_003",
+                                            "case_001", "case_000", "val", "case_001", "case_004");
+    cr_assert_eq(vx_split_fold(splits, cases, 5, 0, &split, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(split.n_train, 3);
+    cr_assert(split.train[0] == 0 && split.train[1] == 1 && split.train[2] == 3);
+    cr_assert_eq(split.n_val, 2);
+    cr_assert(split.val[0] == 1 && split.val[1] == 4);
+    cr_assert_eq(split.n_both, 1);
+    vx_split_release(&split);
 }
