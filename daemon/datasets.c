@@ -8,15 +8,12 @@
 #include "base/own.h"
 #include "daemon/children.h"
 #include "daemon/post.h"
+#include "daemon/predict/place.h"
 #include "db/dataset.h"
 
 #include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 struct check {
@@ -81,35 +78,17 @@ int vx_datasets_locate(const struct vx_datasets *d, const char *name, const char
         return vx_err_at(err, "/name");
     }
     const char *rel = asked ? asked : name, *field = asked ? "/path" : "/name";
-    size_t root_len = strlen(d->o.root);
-    if (asked && strncmp(asked, d->o.root, root_len) == 0 && asked[root_len] == '/') {
-        rel = asked + root_len + 1;
+    int rc = vx_place_find(d->o.root, "data root", rel, ret_path, size, err);
+    if (rc == VX_E_NOT_FOUND) {
+        rc = vx_fail(err, rc, "unknown_dataset", "there is no folder %s in the data root %s", rel,
+                     d->o.root);
     }
-    vx_auto_close int root = open(d->o.root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0) {
-        return vx_fail_errno(err, errno, d->o.root, "the data root %s cannot be opened", d->o.root);
+    vx_auto_free char *description = rc == VX_OK ? vx_strf("%s/dataset.json", ret_path) : NULL;
+    if (rc == VX_OK && (!description || access(description, R_OK) != 0)) {
+        rc = vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset", "%s has no readable dataset.json",
+                     ret_path);
     }
-    struct open_how how = {.flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
-                           .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS};
-    vx_auto_close int fd = (int)syscall(SYS_openat2, root, rel, &how, sizeof how);
-    if (fd < 0) {
-        bool outside = errno == EXDEV || errno == ELOOP;
-        vx_fail(err, outside ? VX_E_PERM : VX_E_NOT_FOUND,
-                outside ? "outside_root" : "unknown_dataset",
-                outside ? "%s leads out of the data root %s"
-                        : "there is no folder %s in the data root %s",
-                rel, d->o.root);
-        return vx_err_at(err, "%s", field);
-    }
-    if (faccessat(fd, "dataset.json", R_OK, 0) != 0) {
-        vx_fail(err, VX_E_NOT_FOUND, "unknown_dataset", "%s/%s has no readable dataset.json",
-                d->o.root, rel);
-        return vx_err_at(err, "%s", field);
-    }
-    if ((size_t)snprintf(ret_path, size, "%s/%s", d->o.root, rel) >= size) {
-        return vx_fail(err, VX_E_LIMIT, "path_too_long", "the path of %s is too long", name);
-    }
-    return VX_OK;
+    return rc == VX_OK ? rc : vx_err_at(err, "%s", field);
 }
 
 /* --- checks --- */

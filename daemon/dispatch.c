@@ -181,9 +181,11 @@ static void start_planning(struct vx_dispatch *d, struct task *t, int rc) {
 }
 
 static void take_up(struct vx_dispatch *d, const struct vx_job *job) {
-    struct vx_dataset set = {0};
+    /* a prediction needs its model and its input only: the data set may be unknown here */
+    bool needs_data = strcmp(job->type, "predict") != 0;
+    struct vx_dataset set = {.state = VX_DATASET_READY};
     struct vx_err err = {0};
-    int rc = vx_db_dataset_get(d->o.reader, job->dataset, &set, &err);
+    int rc = needs_data ? vx_db_dataset_get(d->o.reader, job->dataset, &set, &err) : VX_OK;
     bool later = vx_store_passing(rc) || (rc == VX_OK && set.state == VX_DATASET_REGISTERING);
     struct task *t = later ? NULL : calloc(1, sizeof *t);
     if (!t) {

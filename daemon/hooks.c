@@ -12,11 +12,13 @@
 #include "base/own.h"
 #include "daemon/datasets.h"
 #include "daemon/dispatch.h"
+#include "daemon/predict/plan.h"
 #include "daemon/results/publish.h"
 #include "daemon/telemetry/telemetry.h"
 #include "db/dataset.h"
 #include "db/job.h"
 #include "db/store.h"
+#include "spec/spec.h"
 
 #include <string.h>
 #include <sys/statvfs.h>
@@ -62,11 +64,25 @@ static int check_result(struct vx_app *app, const struct vx_job_new *job, struct
     return vx_err_at(err, "/results/name");
 }
 
+static int check_prediction(struct vx_app *app, const struct vx_job_new *job, struct vx_err *err) {
+    vx_auto_json json_t *stored = json_loads(job->spec, 0, NULL);
+    struct vx_job_spec *spec = malloc(sizeof *spec);
+    int rc = stored && spec ? vx_spec_from_stored(stored, spec, err)
+                            : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    rc = rc == VX_OK ? vx_predict_admit(spec, &app->config, err) : rc;
+    free(spec);
+    return rc;
+}
+
 static int job_check(void *arg, const struct vx_job_new *job, struct vx_err *err) {
     struct vx_app *app = arg;
+    if (strcmp(job->type, "predict") == 0) {
+        int rc = check_prediction(app, job, err);
+        return rc == VX_OK ? check_device(app, job->spec, err) : rc;
+    }
     if (strcmp(job->type, "train") != 0 && strcmp(job->type, "prepare") != 0) {
         vx_fail(err, VX_E_INVALID, "type_unsupported",
-                "jobs of type \"%s\" cannot be run yet; train and prepare can", job->type);
+                "jobs of type \"%s\" cannot be run yet; train, prepare and predict can", job->type);
         return vx_err_at(err, "/type");
     }
     struct vx_dataset set = {0};

@@ -13,6 +13,7 @@
 #include "cache/key.h"
 #include "daemon/config.h"
 #include "daemon/plans_source.h"
+#include "daemon/predict/plan.h"
 #include "daemon/session/brief.h"
 #include "loader/pool.h"
 #include "loader/recipe.h"
@@ -387,6 +388,24 @@ static int find_store(struct work *w, struct vx_resolved *r, struct vx_err *err)
     return VX_OK;
 }
 
+/* A prediction needs no prepared data: it is ready once it is planned. */
+static int resolve_prediction(struct work *w, struct vx_resolved *r, struct vx_err *err) {
+    r->complete = true;
+    return vx_predict_plan(&w->spec, w->in->job_id, w->in->job_dir, w->in->config, &r->brief_path,
+                           err);
+}
+
+static int resolve_data(struct work *w, struct vx_resolved *r, struct vx_err *err) {
+    int (*const steps[])(struct work *, struct vx_err *) = {read_dataset, read_plans,
+                                                            apply_overrides, list_cases};
+    int rc = VX_OK;
+    for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(steps); i++) {
+        rc = steps[i](w, err);
+    }
+    rc = rc == VX_OK ? find_store(w, r, err) : rc;
+    return rc == VX_OK ? write_files(w, r, err) : rc;
+}
+
 int vx_resolve(const struct vx_resolve_input *in, struct vx_resolved *ret, struct vx_err *err) {
     struct vx_resolved r = {0};
     struct work *w = calloc(1, sizeof *w); /* plans and data set are large */
@@ -395,16 +414,9 @@ int vx_resolve(const struct vx_resolve_input *in, struct vx_resolved *ret, struc
     }
     w->in = in;
     int rc = vx_mkdirs(in->job_dir, 0755, err);
-    int (*const steps[])(struct work *, struct vx_err *) = {read_spec, read_dataset, read_plans,
-                                                            apply_overrides, list_cases};
-    for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(steps); i++) {
-        rc = steps[i](w, err);
-    }
+    rc = rc == VX_OK ? read_spec(w, err) : rc;
     if (rc == VX_OK) {
-        rc = find_store(w, &r, err);
-    }
-    if (rc == VX_OK) {
-        rc = write_files(w, &r, err);
+        rc = (w->spec.type == VX_JOB_PREDICT ? resolve_prediction : resolve_data)(w, &r, err);
     }
     vx_recipe_free(w->recipe);
     vx_split_release(&w->split);

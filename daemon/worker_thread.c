@@ -6,6 +6,8 @@
 #include "base/log.h"
 #include "base/own.h"
 #include "daemon/post.h"
+#include "daemon/predict/job.h"
+#include "daemon/predict/plan.h"
 #include "daemon/results/journal.h"
 #include "daemon/results/publish.h"
 #include "daemon/results/recorder.h"
@@ -212,12 +214,21 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
     return end;
 }
 
+static enum vx_session_end predict(struct vx_worker_thread *w, const char *path,
+                                   json_t **ret_result, struct vx_err *err) {
+    enum vx_session_end end;
+    struct vx_predict_job job = {path, &w->journal, &w->mailbox, w->o.memory_limit};
+    vx_predict_job(&job, &end, ret_result, err);
+    return end;
+}
+
 static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
     struct vx_err err = {0};
     vx_auto_json json_t *result = NULL;
     vx_log_info("worker", "job_started job=%lld device=%s", (long long)job, w->device);
     w->journal = (struct vx_journal){w->o.store, job};
-    enum vx_session_end end = train(w, path, &result, &err);
+    enum vx_session_end end =
+        vx_predict_is_brief(path) ? predict(w, path, &result, &err) : train(w, path, &result, &err);
     vx_auto_free char *text = result ? json_dumps(result, JSON_COMPACT) : NULL;
     vx_journal_end(&w->journal, end, text, &err, w->mailbox.eventfd, &w->stopping);
 }

@@ -1,5 +1,6 @@
-/* The thread that drives one device: it runs one training at a time by supervising a session,
- * writes the job's history to the store and its files, and publishes the result. One per device;
+/* The thread that drives one device: it runs one training at a time by supervising a session, or
+ * one prediction (predict/job.h), writes the job's history to the store and its files, and
+ * publishes the result. One per device;
  * the CPU counts as one ("cpu:0"). Thread: create, start, ask and free on the loop thread. */
 #ifndef VX_DAEMON_WORKER_THREAD_H
 #define VX_DAEMON_WORKER_THREAD_H

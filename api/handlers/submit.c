@@ -54,6 +54,7 @@ static int make_job(struct submit *s, int64_t max_unfinished, struct vx_err *err
     if (!s->text) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
+    bool predict = s->spec.type == VX_JOB_PREDICT; /* its folds stand in the spec */
     if (s->spec.fold < 0) {
         snprintf(s->fold, sizeof s->fold, "all");
     } else {
@@ -64,7 +65,7 @@ static int make_job(struct submit *s, int64_t max_unfinished, struct vx_err *err
                                  .spec_version = VX_SPEC_VERSION,
                                  .dataset = s->spec.dataset,
                                  .configuration = s->spec.configuration,
-                                 .fold = s->fold,
+                                 .fold = predict ? NULL : s->fold,
                                  .results_name = s->spec.results.name,
                                  .priority = s->spec.priority,
                                  .max_unfinished = max_unfinished};

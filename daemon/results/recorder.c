@@ -84,11 +84,9 @@ int vx_recorder_open(const char *dir, struct vx_recorder **ret, struct vx_err *e
         return rc;
     }
     load_points(r, epochs);
-    r->epochs_fd = open(epochs, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (r->epochs_fd < 0 || !r->dir) {
-        int rc = vx_fail_errno(err, errno, epochs, "cannot open the job's history");
+    if (!r->dir) {
         vx_recorder_close(r);
-        return rc;
+        return vx_fail(err, VX_E_NOMEM, NULL, "%s", dir);
     }
     *ret = r;
     return VX_OK;
@@ -148,16 +146,48 @@ static void say_epoch(struct vx_recorder *r, const json_t *line) {
     }
 }
 
+/* With the first epoch: a job without any has no history. */
+static bool open_epochs(struct vx_recorder *r) {
+    vx_auto_free char *path = r->epochs_fd < 0 ? vx_strf("%s/epochs.jsonl", r->dir) : NULL;
+    if (path) {
+        r->epochs_fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    }
+    return r->epochs_fd >= 0;
+}
+
 static void take_epoch(struct vx_recorder *r, const json_t *line) {
     say_epoch(r, line);
     add_point(r, line);
     vx_auto_free char *text = json_dumps(line, JSON_COMPACT);
     vx_auto_free char *full = text ? vx_strf("%s\n", text) : NULL;
-    if (full) {
+    if (full && open_epochs(r)) {
         vx_write_all(r->epochs_fd, full, strlen(full), NULL);
     }
     if (vx_now_ns() - r->drawn_ns > DRAW_EVERY_NS) {
         vx_recorder_draw(r, NULL); /* drawn again at the end, where a failure counts */
+    }
+}
+
+/* seconds: of a prediction's case, NULL in a validation. */
+static void say_case(struct vx_recorder *r, const char *name, const json_t *seconds) {
+    if (seconds) {
+        vx_recorder_say(r, "predicted %s (%.2f s preparing, %.2f s network, %.2f s export)", name,
+                        real_of(seconds, "prepare"), real_of(seconds, "network"),
+                        real_of(seconds, "export"));
+    } else {
+        vx_recorder_say(r, "predicting %s", name);
+    }
+}
+
+static void say_result(struct vx_recorder *r, const json_t *line) {
+    const json_t *validation = json_object_get(line, "validation");
+    const char *output = json_string_value(json_object_get(line, "output"));
+    if (validation) {
+        vx_recorder_say(r, "Validation complete");
+        vx_recorder_say(r, "Mean Validation Dice: %.16g", real_of(validation, "mean_dice"));
+    } else if (output) {
+        vx_recorder_say(r, "Prediction complete: %lld cases in %s",
+                        (long long)json_integer_value(json_object_get(line, "cases")), output);
     }
 }
 
@@ -185,11 +215,9 @@ void vx_recorder_line(struct vx_recorder *r, const json_t *line) {
         vx_recorder_say(r, "phase: %s", phase ? phase : "?");
     } else if (strcmp(event, "case") == 0) {
         const char *name = json_string_value(json_object_get(line, "case"));
-        vx_recorder_say(r, "predicting %s", name ? name : "?");
+        say_case(r, name ? name : "?", json_object_get(line, "seconds"));
     } else if (strcmp(event, "result") == 0) {
-        const json_t *validation = json_object_get(line, "validation");
-        vx_recorder_say(r, "Validation complete");
-        vx_recorder_say(r, "Mean Validation Dice: %.16g", real_of(validation, "mean_dice"));
+        say_result(r, line);
     }
 }
 

@@ -1,4 +1,4 @@
-/* What a training leaves behind for people while it runs: log.txt in nnU-Net's line forms,
+/* What a job leaves behind for people while it runs: log.txt in nnU-Net's line forms; of trainings
  * epochs.jsonl (one line of step per epoch; a later line of the same epoch replaces an earlier
  * one), progress.png. All in the job's folder. Thread: the supervisor's. */
 #ifndef VX_DAEMON_RESULTS_RECORDER_H

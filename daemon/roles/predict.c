@@ -2,10 +2,10 @@
  * lists the options). Nothing is written before the model, every file's name and every volume are
  * known to be good.
  *
- * Lines on stdout: "model", "phase", "problem" {case, code, message}, "progress" (once a second,
- * and of the case in the network {tiles_done, tiles}), "case" {case, done, cases, kept, seconds},
- * "result" {cases, kept, output, seconds}. SIGTERM and Ctrl-C end it soon with exit status 1 and
- * error "stopped"; --continue goes on. */
+ * Lines on stdout: "model", "phase", "problem" {case, code, message}, "progress" of the case in the
+ * network {case, tiles_done, tiles} (at its start, then once a second), "case" {case, done, cases,
+ * kept, seconds}, "result" {cases, kept, output, seconds}. SIGTERM and Ctrl-C end it soon with exit
+ * status 1 and error "stopped"; --continue goes on. */
 #include "infer/predict.h"
 #include "base/budget.h"
 #include "base/clock.h"
@@ -47,7 +47,8 @@ struct prediction {
     struct vx_rawset raw;
     struct vx_device *device;
     struct vx_ensemble *ensemble;
-    json_t *words; /* predict_args.json */
+    json_t *words;         /* predict_args.json */
+    const char *said_case; /* progress: what was said last, and when */
     uint64_t said_ns;
 };
 
@@ -213,7 +214,8 @@ static void on_case(void *context, const struct vx_predict_news *n) {
 static void on_tick(void *context, const char *name, int64_t done, int64_t total) {
     struct prediction *p = context;
     uint64_t now = vx_now_ns();
-    if (now - p->said_ns >= PROGRESS_EVERY_NS) {
+    if (name != p->said_case || now - p->said_ns >= PROGRESS_EVERY_NS) {
+        p->said_case = name;
         p->said_ns = now;
         vx_say(json_pack("{s:s, s:s, s:I, s:I}", "event", "progress", "case", name, "tiles_done",
                          (json_int_t)done, "tiles", (json_int_t)total));
@@ -237,7 +239,6 @@ static int predict(struct prediction *p, struct vx_err *err) {
                                    .stop = &stop,
                                    .context = p};
     struct vx_predict_result result;
-    p->said_ns = start;
     say_phase("predicting");
     int rc = vx_predict(&o, &result, err);
     if (rc == VX_OK) {

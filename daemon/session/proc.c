@@ -108,7 +108,9 @@ static int spawn(struct vx_proc *p, const struct lifted *l, char **argv, char **
     rc = rc ? rc : posix_spawn_file_actions_adddup2(&actions, l->out, 1);
     rc = rc ? rc : posix_spawn_file_actions_adddup2(&actions, l->err, 2);
     for (int i = 0; !rc && i < 3; i++) {
-        rc = posix_spawn_file_actions_adddup2(&actions, l->fds[i], VX_FD_CONTROL + i);
+        rc = l->fds[i] < 0
+                 ? 0
+                 : posix_spawn_file_actions_adddup2(&actions, l->fds[i], VX_FD_CONTROL + i);
     }
     rc = rc ? rc : posix_spawn_file_actions_addclosefrom_np(&actions, FIRST_FREE_FD);
     rc = rc ? rc
@@ -145,8 +147,8 @@ int vx_proc_spawn(struct vx_proc *p, const struct vx_proc_options *options, stru
     memcpy(argv + 1, options->args, n * sizeof *argv);
     int rc = make_pipes(p, &l) == 0 ? 0 : errno;
     for (int i = 0; rc == 0 && i < 3; i++) {
-        l.fds[i] = lift(options->fds[i]);
-        rc = l.fds[i] >= 0 ? 0 : errno;
+        l.fds[i] = options->fds[i] < 0 ? -1 : lift(options->fds[i]);
+        rc = l.fds[i] >= 0 || options->fds[i] < 0 ? 0 : errno;
     }
     rc = rc ? rc : spawn(p, &l, argv, env);
     lifted_close(&l);

@@ -33,7 +33,7 @@ struct vx_proc {
 struct vx_proc_options {
     char *const *args;      /* NULL-terminated; args[0] = verb */
     const char *const *env; /* NULL-terminated "NAME=value", in front of the inherited ones */
-    int fds[3];             /* control, timeline, ring in this process */
+    int fds[3];             /* control, timeline, ring in this process; -1: none */
     int death_signal, nice, oom_score_adj;
     uint64_t memory_bytes; /* 0: no limit */
 };
