@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "checkpoint/checkpoint.h"
+#include "checkpoint/weights.h"
 #include "device/oplist.h"
 #include "infer/model_internal.h"
 #include "net/net.h"
@@ -246,7 +247,7 @@ static int open_fold(struct vx_model *m, size_t f, struct model_words *first, st
     vx_auto_ckpt struct vx_ckpt c;
     vx_ckpt_init(&c);
     __attribute__((cleanup(model_words_release))) struct model_words words = {0};
-    int rc = vx_ckpt_read(fold->path, &c, err);
+    int rc = vx_weights_read(fold->path, &c, err);
     if (rc != VX_OK) {
         vx_ckpt_init(&c); /* nothing to release */
         return vx_err_at(err, "%s", fold->path);

@@ -2,7 +2,8 @@
  *
  *   RESULTS/DatasetXXX_Name/TRAINER__PLANS__CONFIGURATION/
  *     plans.json, dataset.json
- *     fold_X/checkpoint_{final,best}.safetensors   (and, of voxeld, plans.json, dataset.json)
+ *     fold_X/checkpoint_{final,best}.safetensors, else .pth as nnU-Net writes it
+ *            (and, of voxeld, plans.json, dataset.json)
  *
  * Opening checks all that a prediction rests on: the plan (it may not contradict itself), every
  * parameter of every fold against the plan's network (name and shape), and that all folds were

@@ -22,12 +22,18 @@ static const char *checkpoint_of(const struct vx_model_options *o) {
     return o->checkpoint ? o->checkpoint : "final";
 }
 
-/* The checkpoint's path; NULL where there is none or no memory. */
+/* The checkpoint's path, voxeld's own before nnU-Net's; NULL where there is none or no memory. */
 static char *find_checkpoint(const struct vx_model *m, const struct vx_model_options *o,
                              const char *fold) {
-    vx_auto_free char *path =
-        vx_strf("%s/fold_%s/checkpoint_%s.safetensors", m->dir, fold, checkpoint_of(o));
-    return path && vx_path_exists(path) ? vx_steal(path) : NULL;
+    static const char *const endings[] = {"safetensors", "pth"};
+    for (size_t i = 0; i < VX_COUNTOF(endings); i++) {
+        vx_auto_free char *path =
+            vx_strf("%s/fold_%s/checkpoint_%s.%s", m->dir, fold, checkpoint_of(o), endings[i]);
+        if (path && vx_path_exists(path)) {
+            return vx_steal(path);
+        }
+    }
+    return NULL;
 }
 
 static int add_fold(struct vx_model *m, const char *name, char *path, struct vx_err *err) {
@@ -57,7 +63,8 @@ static int find_asked(struct vx_model *m, const struct vx_model_options *o, stru
         char *path = find_checkpoint(m, o, name);
         if (!path) {
             vx_fail(err, VX_E_NOT_FOUND, "fold_not_found",
-                    "the model has no fold_%s/checkpoint_%s.safetensors", name, checkpoint_of(o));
+                    "the model has no fold_%s/checkpoint_%s.safetensors or .pth", name,
+                    checkpoint_of(o));
             vx_err_at(err, "%s", m->dir);
             return VX_E_NOT_FOUND;
         }
@@ -98,7 +105,8 @@ static int find_all(struct vx_model *m, const struct vx_model_options *o, struct
     }
     if (rc == VX_OK && m->n_folds == 0) {
         vx_fail(err, VX_E_NOT_FOUND, "fold_not_found",
-                "%s has no fold with a checkpoint_%s.safetensors", m->dir, checkpoint_of(o));
+                "%s has no fold with a checkpoint_%s.safetensors or .pth", m->dir,
+                checkpoint_of(o));
         return vx_err_at(err, "%s", m->dir);
     }
     return rc;

@@ -1,4 +1,5 @@
 /* Trained models: what is opened, what is refused, and the mean over folds. */
+#include "checkpoint/pth_write.h"
 #include "device/device.h"
 #include "infer/ensemble.h"
 #include "infer/model.h"
@@ -74,6 +75,34 @@ Test(infer_model, fold_all_where_it_is_the_only_one) {
     vx_auto_model struct vx_model *m = opened(NULL, 0);
     cr_assert_eq(m->n_folds, 1);
     cr_expect_str_eq(m->folds[0].name, "all");
+}
+
+/* fold_NAME/checkpoint_final from .safetensors to .pth. */
+static void to_pth(const char *fold) {
+    struct vx_err err = {0};
+    vx_auto_free char *own = vx_strf("%s/fold_%s/checkpoint_final.safetensors", dir, fold),
+                      *torch = vx_strf("%s/fold_%s/checkpoint_final.pth", dir, fold);
+    vx_auto_ckpt struct vx_ckpt c;
+    made_ok(vx_ckpt_read(own, &c, &err));
+    struct vx_plans *plans = made_plans();
+    vx_auto_json json_t *json = vx_plans_to_json(plans);
+    vx_auto_json json_t *dataset = json_object();
+    struct vx_pth_words words = {json, dataset, "3d_fullres", fold, 3};
+    made_ok(vx_pth_write(torch, &c, &words, &err));
+    cr_assert_eq(unlink(own), 0);
+    free(plans);
+}
+
+Test(infer_model, the_same_weights_from_a_pth_are_the_same_model) {
+    vx_auto_model struct vx_model *own = opened(NULL, 0);
+    to_pth("1");
+    vx_auto_model struct vx_model *mixed = opened(NULL, 0);
+    cr_expect(strstr(mixed->folds[0].path, ".safetensors") && strstr(mixed->folds[1].path, ".pth"));
+    cr_expect_str_eq(mixed->digest, own->digest);
+    to_pth("0");
+    vx_auto_model struct vx_model *torch = opened(NULL, 0);
+    cr_expect_str_eq(torch->digest, own->digest);
+    cr_expect(torch->mirror[0] && torch->mirror[1] && torch->mirror[2]);
 }
 
 Test(infer_model, checkpoints_without_words_take_the_folders_and_the_jobs) {
