@@ -67,11 +67,12 @@ static int write_weights(struct writer *w, struct vx_err *err) {
 /* What torch.optim.SGD's state_dict holds, with nnU-Net's values from the schedule. */
 static void write_group(struct writer *w) {
     const struct vx_ckpt_schedule *s = &w->c->schedule;
-    double left = s->epochs > 0 ? 1 - (double)w->c->epoch / (double)s->epochs : 1;
+    int64_t trained = w->c->epoch > 0 ? w->c->epoch - 1 : 0; /* the rate of the epoch done last */
+    double left = s->epochs > 0 ? 1 - (double)trained / (double)s->epochs : 1;
     struct vx_pickle *p = &w->p;
     vx_pickle_dict(p);
     vx_pickle_str(p, "lr");
-    vx_pickle_real(p, left > 0 ? s->lr0 * pow(left, s->poly_power) : 0);
+    vx_pickle_real(p, s->lr0 * pow(left > 0 ? left : 0, s->poly_power));
     vx_pickle_str(p, "momentum");
     vx_pickle_real(p, s->momentum);
     vx_pickle_str(p, "dampening");

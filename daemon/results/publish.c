@@ -94,6 +94,20 @@ static void log_name(const char *job_dir, char *buf, size_t size) {
     snprintf(buf, size, "training_log_%d_%d_%d_%02d_%02d_%02d.txt", y, mo, d, h, mi, s);
 }
 
+/* A run without validation batches has no moving average and so no best of its own: the last is the
+ * best known. */
+static int bring_best(const struct vx_publish *p, const char *tmp, const char *ending,
+                      struct vx_err *err) {
+    char final[48], best[48];
+    snprintf(final, sizeof final, "checkpoint_final.%s", ending);
+    snprintf(best, sizeof best, "checkpoint_best.%s", ending);
+    vx_auto_free char *path = vx_strf("%s/%s", tmp, best);
+    if (!path) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "publishing");
+    }
+    return vx_path_exists(path) ? VX_OK : bring(p->job_dir, final, tmp, best, false, err);
+}
+
 static int fill(const struct vx_publish *p, const char *tmp, struct vx_err *err) {
     static const struct {
         const char *name;
@@ -102,20 +116,15 @@ static int fill(const struct vx_publish *p, const char *tmp, struct vx_err *err)
                  {"dataset.json", true},
                  {"checkpoint_final.safetensors", true},
                  {"checkpoint_best.safetensors", false},
+                 {"checkpoint_final.pth", false},
+                 {"checkpoint_best.pth", false},
                  {"progress.png", false}};
     int rc = vx_mkdirs(tmp, 0755, err);
     for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(files); i++) {
         rc = bring(p->job_dir, files[i].name, tmp, files[i].name, files[i].required, err);
     }
-    /* A run without validation batches has no moving average and so no best of its own: the last is
-     * the best known. */
-    if (rc == VX_OK) {
-        vx_auto_free char *best = vx_strf("%s/checkpoint_best.safetensors", tmp);
-        if (best && !vx_path_exists(best)) {
-            rc = bring(p->job_dir, "checkpoint_final.safetensors", tmp,
-                       "checkpoint_best.safetensors", true, err);
-        }
-    }
+    rc = rc == VX_OK ? bring_best(p, tmp, "safetensors", err) : rc;
+    rc = rc == VX_OK ? bring_best(p, tmp, "pth", err) : rc;
     char log[64];
     log_name(p->job_dir, log, sizeof log);
     if (rc == VX_OK) {
@@ -179,9 +188,25 @@ static int make_room(const struct vx_publish *p, const char *fold_dir, struct vx
     return VX_OK;
 }
 
+/* Whether a fold other than ours lies in the model's folder; kept earlier results (fold_0.7) do not
+ * count. */
+static bool has_other_fold(const char *model_dir, const char *fold) {
+    DIR *dir = opendir(model_dir);
+    bool found = false;
+    for (struct dirent *e; dir && !found && (e = readdir(dir)) != NULL;) {
+        found = strncmp(e->d_name, "fold_", 5) == 0 && !strchr(e->d_name, '.') &&
+                strcmp(e->d_name + 5, fold) != 0;
+    }
+    if (dir) {
+        closedir(dir);
+    }
+    return found;
+}
+
 static int fill_model_folder(const struct vx_publish *p, const char *model_dir,
                              struct vx_err *err) {
     static const char *const names[] = {"plans.json", "dataset.json"};
+    bool shared = has_other_fold(model_dir, p->place.fold);
     for (size_t i = 0; i < VX_COUNTOF(names); i++) {
         vx_auto_free char *to = vx_strf("%s/%s", model_dir, names[i]);
         vx_auto_free char *from = vx_strf("%s/%s", p->job_dir, names[i]);
@@ -190,8 +215,8 @@ static int fill_model_folder(const struct vx_publish *p, const char *model_dir,
         if (!to || !from) {
             return vx_fail(err, VX_E_NOMEM, NULL, "publishing");
         }
-        if (vx_path_exists(to)) {
-            continue; /* another fold of the model put it there */
+        if (shared && vx_path_exists(to)) {
+            continue;
         }
         int rc = vx_read_file(from, 256u << 20, &text, &len, err);
         if (rc == VX_OK) {

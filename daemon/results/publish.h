@@ -1,8 +1,11 @@
 /* Publishing a finished training into the results root, laid out as nnU-Net's:
  *
  *   RESULTS/DatasetXXX_Name/NAME__PLANS__CONFIGURATION/           plans.json, dataset.json
- *     fold_F/      plans.json, dataset.json, checkpoint_{best,final}.safetensors, progress.png,
- *                  training_log_*.txt, validation/ with summary.json, voxeld_job.json
+ *     fold_F/      plans.json, dataset.json, checkpoint_{best,final}.{safetensors,pth},
+ * progress.png, training_log_*.txt, validation/ with summary.json, voxeld_job.json
+ *
+ * The model folder's plans.json and dataset.json, which nnU-Net's predictor reads for every fold,
+ * are those of the model's first fold; a fold that is the only one brings its own.
  *
  * The fold folder is put together under a temporary name (hard links where the file system allows,
  * else copies) and renamed into place, so a reader sees all of it or nothing; doing it again after

@@ -299,6 +299,9 @@ static int run(struct step *s, struct vx_err *err) {
     if (s->bench) {
         return vx_step_bench_end(s, rc, err);
     }
+    if (rc == VX_OK) {
+        rc = vx_step_export(s, err);
+    }
     return rc == VX_OK ? vx_step_validate(s, err) : rc;
 }
 

@@ -34,6 +34,8 @@ struct step {
 
 extern atomic_bool vx_step_stop; /* set by SIGTERM */
 
+/* step_export.c: the finished checkpoints as .pth files beside them. */
+int vx_step_export(struct step *s, struct vx_err *err);
 /* step_validate.c: the held-out cases through the trained network; says the result. VX_E_CANCELLED
  * where stopped. */
 int vx_step_validate(struct step *s, struct vx_err *err);

@@ -13,6 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,7 +120,9 @@ def to_a_result(d):
     assert fold == d.work / "state/results" / SET / "first__nnUNetPlans__3d_fullres" / "fold_0"
     names = {p.name for p in fold.iterdir()}
     assert {"plans.json", "dataset.json", "checkpoint_best.safetensors", "checkpoint_final.safetensors", "progress.png",
-            "validation"} <= names, names
+            "checkpoint_best.pth", "checkpoint_final.pth", "validation"} <= names, names
+    with zipfile.ZipFile(fold / "checkpoint_final.pth") as z:  # nnU-Net's own reader: tests/oracle/run pth
+        assert z.testzip() is None and b"decoder.encoder.stages.0.0.convs.0.conv.weight" in z.read("archive/data.pkl")
     summary = json.loads((fold / "validation/summary.json").read_text())
     assert abs(summary["foreground_mean"]["Dice"] - result["validation"]["mean_dice"]) < 1e-12
     assert all(Path(c["prediction_file"]).parent == fold / "validation" for c in summary["metric_per_case"]), summary

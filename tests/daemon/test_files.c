@@ -191,6 +191,7 @@ static void fill_job(const char *dir) {
     put(dir, "plans.json", "{}");
     put(dir, "dataset.json", "{}");
     put(dir, "checkpoint_final.safetensors", "final");
+    put(dir, "checkpoint_final.pth", "pth");
     put(dir, "log.txt", "2026-01-02 03:04:05.000000: Epoch 0\n");
     vx_auto_free char *validation = vx_strf("%s/validation", dir);
     cr_assert_eq(vx_mkdirs(validation, 0755, NULL), VX_OK);
@@ -218,6 +219,8 @@ Test(daemon_files, publish_is_whole_and_keeps_what_was_there) {
                                         "dataset.json",
                                         "checkpoint_final.safetensors",
                                         "checkpoint_best.safetensors",
+                                        "checkpoint_final.pth",
+                                        "checkpoint_best.pth",
                                         "validation/summary.json",
                                         "voxeld_job.json",
                                         "training_log_2026_1_2_03_04_05.txt",
@@ -240,6 +243,33 @@ Test(daemon_files, publish_is_whole_and_keeps_what_was_there) {
     cr_assert(vx_path_exists(kept));
     vx_auto_free char *mark = get(path, "voxeld_job.json");
     cr_assert(strstr(mark, "8"));
+    vx_remove_tree(root, NULL);
+}
+
+/* nnU-Net's predictor reads the model's plans.json: a fold that stands alone brings its own,
+ * further folds leave it. */
+Test(daemon_files, publish_keeps_the_models_plan_true) {
+    vx_auto_free char *root = folder();
+    vx_auto_free char *job_dir = vx_strf("%s/job", root);
+    vx_auto_free char *model = vx_strf("%s/Dataset001_X/voxeld__nnUNetPlans__2d", root);
+    struct vx_err err = {0};
+    cr_assert_eq(vx_mkdirs(job_dir, 0755, NULL), VX_OK);
+    fill_job(job_dir);
+    static const char *const folds[] = {"0", "0", "1", "0"};
+    static const char *const plans[] = {"{\"a\": 1}", "{\"a\": 2}", "{\"a\": 3}", "{\"a\": 4}"};
+    static const char *const want[] = {"{\"a\": 1}", "{\"a\": 2}", "{\"a\": 2}", "{\"a\": 2}"};
+    for (int i = 0; i < 4; i++) {
+        vx_auto_json json_t *job = json_pack("{s:i}", "id", i);
+        struct vx_publish p = {
+            job_dir, {root, "Dataset001_X", "voxeld", "nnUNetPlans", "2d", folds[i]}, i, true, job};
+        vx_auto_free char *path = NULL;
+        put(job_dir, "plans.json", plans[i]);
+        cr_assert_eq(vx_publish(&p, &path, &err), VX_OK, "%s", err.text);
+        vx_auto_free char *own = get(path, "plans.json");
+        vx_auto_free char *models = get(model, "plans.json");
+        cr_assert_str_eq(own, plans[i]);
+        cr_assert_str_eq(models, want[i]);
+    }
     vx_remove_tree(root, NULL);
 }
 
