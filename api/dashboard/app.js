@@ -138,6 +138,40 @@ function showJob(job) {
   dl.replaceChildren.apply(dl, figures(job));
 }
 
+// What the device waits for, worst first, in the browser's language where there is one.
+function showVerdicts(b) {
+  const list = document.getElementById("verdicts");
+  list.replaceChildren.apply(list, b.verdicts.map(function (v) {
+    const li = node("li", null, "verdict " + v.severity);
+    li.appendChild(node("strong", v.code.replace(/_/g, " ")));
+    li.appendChild(node("span", " " + v.text + " "));
+    if (v.severity !== "healthy") { li.appendChild(node("em", v.advice)); }
+    li.title = Object.keys(v.evidence).map(function (k) { return k + ": " + v.evidence[k]; }).join("\n");
+    return li;
+  }));
+}
+
+function signed(x) { return typeof x === "number" ? (x > 0 ? "+" : "") + number(100 * x, 1) + " %" : "–"; }
+
+function showTuning(changes) {
+  document.getElementById("tuning-box").hidden = changes.length === 0;
+  const body = document.getElementById("tuning");
+  body.replaceChildren.apply(body, changes.slice().reverse().map(function (c) {
+    const tr = node("tr");
+    [c.n, new Date(c.at).toLocaleTimeString(), c.who, c.knob, c.from + " → " + c.to, c.why.replace(/_/g, " "),
+      signed(c.predicted), signed(c.measured), c.outcome].forEach(function (x) { tr.appendChild(node("td", x)); });
+    return tr;
+  }));
+}
+
+function loadDiagnosis(id) {
+  return Promise.all([get("/v1/jobs/" + id + "/bottleneck"), get("/v1/jobs/" + id + "/tuning?limit=1000")]).then(function (x) {
+    if (id !== selected) { return; }
+    showVerdicts(x[0]);
+    showTuning(x[1].changes);
+  });
+}
+
 // New epochs only; a job that went back to a checkpoint repeats some.
 function loadEpochs(id) {
   const from = epochs.length ? epochs[epochs.length - 1].epoch : 0;
@@ -206,7 +240,8 @@ function refresh() {
   })]).then(function (x) { showDevices(x[0].devices, parseMetrics(x[1])); });
   return Promise.all([jobs, devices]).then(function () {
     if (selected === null) { return; }
-    return loadEpochs(selected).then(function () { return get("/v1/jobs/" + selected); }).then(showJob);
+    return Promise.all([loadEpochs(selected), loadDiagnosis(selected)])
+      .then(function () { return get("/v1/jobs/" + selected); }).then(showJob);
   });
 }
 
