@@ -9,6 +9,7 @@ PROGRAMS is the build's tests/oracle. Parts:
 nnU-Net's side is the list of transforms that nnUNetTrainer makes, with its random choices fixed. --golden
 writes a few of its results for a test that runs without it."""
 import argparse
+import inspect
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ import augment_golden
 import draws
 import nnunet
 import sampler
-from checks import Checks
+from checks import Checks, no_peer
 
 LIMIT = 1e-4  # relative L2 and largest difference of images; share of labels
 
@@ -39,8 +40,8 @@ def volume_of(patch):
 
 
 class Sample:
-    """One initial patch with a last channel of ones, which is masked where a label is -1: so the label
-    that is 0 in the end because it was -1 can be told from the others."""
+    """One initial patch with a last channel of ones, which is masked where a label is -1: it shows the mask,
+    and so the label that is 0 in the end because it was -1 can be told from the others."""
 
     def __init__(self, name, patch, image, label):
         from trainer import Pipeline
@@ -63,11 +64,12 @@ class Sample:
         self.label.astype("<i2").tofile(folder / f"{name}.label")
 
     def read(self, folder, name):
-        """Our image without the last channel, our label with -1."""
+        """Our image, our label with -1."""
         import numpy as np
         image = np.fromfile(folder / f"{name}.image.out", "<f4").reshape(self.channels, *self.patch)
         label = np.fromfile(folder / f"{name}.label.out", "<i2").reshape(self.patch)
-        return image[:-1], np.where(image[-1] == 0, np.int16(-1), label)
+        assert (label >= 0).all()
+        return image, np.where(image[-1] == 0, np.int16(-1), label)
 
 
 def made_up(name, patch, channels, rs):
@@ -221,8 +223,10 @@ def check_task(checks, folder, sample, what, task):
     sample.pipeline.fix(task["params"], sample.channels)
     theirs, label = sample.pipeline.run(sample.image, sample.label, keep_outside=True)
     ours, our_label = sample.read(folder, task["name"])
-    l2, large = differences(ours, theirs[:-1])
+    l2, large = differences(ours[:-1], theirs[:-1])
     checks.at_most(f"{what}: image, relative L2", l2, LIMIT, f"largest {large:.2g}")
+    l2, _ = differences(*(x[-1:] * (our_label == label) for x in (ours, theirs)))
+    checks.at_most(f"{what}: masked channel where labels agree, relative L2", l2, LIMIT)
     check_labels(checks, what, sample, task["params"], our_label, label)
 
 
@@ -285,6 +289,12 @@ def check_transforms(checks, args):
         check_sample(checks, args.programs / "oracle_augment", hippocampus(name, configuration, patch, data), rs)
 
 
+def refuse_older():
+    from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+    if "seg_tiebreak" not in inspect.signature(SpatialTransform.__init__).parameters:
+        no_peer("batchgeneratorsv2 turns labels by its older rule; voxeld follows 0.3.6")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("programs", type=Path)
@@ -293,6 +303,7 @@ def main():
     args = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as tmp:
         nnunet.use(tmp, tmp)
+        refuse_older()
         import torch
         torch.set_num_threads(2)
         checks = Checks()

@@ -39,8 +39,9 @@ def check_folds(checks, program):
                 with tempfile.NamedTemporaryFile("w", suffix=".json") as f:
                     f.write(json.dumps(splits))
                     f.flush()
-                    run = subprocess.run([program, str(fold)] + ([f.name] if splits else []), input="\n".join(cases),
-                                         stdout=subprocess.PIPE, text=True, check=True)
+                    command = [program, str(fold)] + ([f.name] if splits else [])
+                    run = subprocess.run(command, input="\n".join(cases), stdout=subprocess.PIPE, text=True,
+                                         check=True)
                 ours, count = json.loads(run.stdout), count + 1
                 if [sorted(ours["train"]), sorted(ours["val"])] != their_fold(cases, fold, splits):
                     different.append(f"fold {fold} of {n} cases{' of a file' if splits else ''}")
@@ -61,7 +62,8 @@ def check_start(checks, what, network, names, flat):
             continue
         fan_in = torch.nn.init._calculate_fan_in_and_fan_out(p)[0]
         sigma = torch.nn.init.calculate_gain("leaky_relu", 1e-2) / fan_in ** 0.5
-        kind = "transposed convolutions" if "transpconv" in name else "heads" if "seg_layers" in name else "convolutions"
+        kind = "transposed convolutions" if "transpconv" in name else \
+            "heads" if "seg_layers" in name else "convolutions"
         kinds.setdefault(kind, []).append((ours / sigma, theirs / sigma))
     checks.check(f"{what} start: biases 0, norms 1 and 0", all(constants), f"{sum(constants)} of {len(constants)} equal")
     for kind, pairs in kinds.items():
@@ -69,10 +71,11 @@ def check_start(checks, what, network, names, flat):
         n = min(map(len, both))
         # each layer by itself too: one that is too wide may hide among the others
         worst = max(abs(w.std() - 1) * (2 * w.size) ** 0.5 for pair in pairs for w in pair)
-        checks.at_most(f"{what} start: deviation of {len(pairs)} {kind} from He's in standard errors", float(worst), 4.5)
+        checks.at_most(f"{what} start: deviation of {len(pairs)} {kind} from He's in standard errors",
+                       float(worst), 4.5)
         p = stats.ks_2samp(*both).pvalue, stats.kstest(both[0], "norm").pvalue
         checks.check(f"{what} start: {kind} by Kolmogorov-Smirnov", min(p) >= 1e-3,
-                     f"p = {p[0]:.3g} beside nnU-Net's, {p[1]:.3g} beside the normal distribution, {n} weights")
+                     f"p = {p[0]:.3g} beside nnU-Net's, {p[1]:.3g} beside the normal, {n} weights")
 
 
 def epochs(rs, count=12, classes=3):

@@ -116,7 +116,8 @@ def choices(pipeline, drawn, channels):
             yield name, {name: gate.apply_probability}, np.array(drawn[name]), lambda d, n=name: d[n] != 0
     mirrored, first = np.array(drawn["mirror"]), 3 - len(pipeline.patch)
     for i in range(len(pipeline.patch)):
-        yield f"mirror of axis {i + first}", {"mirror": 0.5}, mirrored[:, i], lambda d, i=i: d[f"mirror.{i + first}"] != 0
+        yield f"mirror of axis {i + first}", {"mirror": 0.5}, mirrored[:, i], \
+            lambda d, i=i: d[f"mirror.{i + first}"] != 0
     for name in ("blur", "lowres"):
         p = {name: gates[name].apply_probability, f"{name}_channel": chances[name]}
         for c in range(channels):

@@ -140,8 +140,8 @@ def their_account(s, logits, labels):
 def check_setting(checks, backend, s, folder, ours, theirs):
     import numpy as np
     what = f"{backend} {s['what']}"
-    checks.at_most(f"{what}: weights of the heads", float(np.abs(np.subtract(ours["weights"], theirs["weights"])).max()),
-                   1e-7)
+    apart = np.abs(np.subtract(ours["weights"], theirs["weights"])).max()
+    checks.at_most(f"{what}: weights of the heads", float(apart), 1e-7)
     figures = {k: relative(ours[k], theirs[k]) for k in ("loss", "ce", "validated")}
     figures["dice"] = abs(ours["dice"] - theirs["dice"])  # may be 0
     worst = max(figures, key=figures.get)

@@ -51,8 +51,9 @@ class Ours:
         self.places = json.loads((folder / "places.json").read_text())
         self.start, self.end = (np.fromfile(folder / f"{n}.bin", "<f4") for n in ("weights", "end"))
         batch, size = c["batch_size"], list(c["patch_size"])
-        self.images = [np.fromfile(folder / f"{s}.images", "<f4").reshape(-1, batch, 1, *size) for s in ("train", "val")]
-        self.labels = [np.fromfile(folder / f"{s}.labels", "<i2").reshape(-1, batch, 1, *size) for s in ("train", "val")]
+        read = lambda name, kind: np.fromfile(folder / name, kind).reshape(-1, batch, 1, *size)
+        self.images = [read(f"{s}.images", "<f4") for s in ("train", "val")]
+        self.labels = [read(f"{s}.labels", "<i2") for s in ("train", "val")]
 
 
 def load_weights(network, names, flat):
@@ -115,7 +116,8 @@ def check_samples(checks, what, ours, raw, plans, configuration, dataset_json):
     """The batches are what nnU-Net's loader would crop at these places out of cases that it prepared."""
     import numpy as np
     from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
-    peer, listed, cases, worst, labels = nnunet.Preprocessor(plans, configuration, dataset_json), nnunet.cases_of(raw), {}, 0, 0
+    peer, listed = nnunet.Preprocessor(plans, configuration, dataset_json), nnunet.cases_of(raw)
+    cases, worst, labels = {}, 0, 0
     for stream, k, j, case, *low in ours.places:
         if case not in cases:
             with nnunet.quiet():
@@ -182,6 +184,9 @@ def check_job(checks, args, configuration, golden, raw, work):
     losses, logged = train(trainer, ours)
     check_samples(checks, configuration, ours, few, golden["plans"], configuration, golden["dataset"])
     check_curve(checks, f"{configuration} training", ours.said["losses"]["train"], losses[0])
+    # nothing has been learnt yet: the network and the loss alone
+    checks.at_most(f"{configuration} training: loss of the first step, relative",
+                   relative(ours.said["losses"]["train"][0], losses[0][0]), 1e-5)
     check_curve(checks, f"{configuration} validation", ours.said["losses"]["val"], losses[1])
     check_epochs(checks, configuration, ours.said["history"], logged)
     check_weights(checks, configuration, ours, trainer)
