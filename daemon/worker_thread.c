@@ -27,17 +27,20 @@ struct vx_worker_thread {
     struct vx_worker_thread_options o;
     char device[32];
     pthread_t thread;
-    pthread_mutex_t lock; /* guards job, path, quit */
+    pthread_mutex_t lock; /* guards job, path, quit, loader, has_loader */
     pthread_cond_t wake;
     int64_t job; /* 0: idle */
     char *path;  /* of the brief; owned */
     bool quit;
+    struct vx_loader_state loader;
+    bool has_loader;
     struct vx_session_mailbox mailbox;
     atomic_bool stopping; /* the daemon wants to end */
     /* the running job; this thread only */
     struct vx_journal journal;
     struct vx_brief *brief;
     struct vx_recorder *recorder;
+    json_t *quarantined; /* owned array of rows; NULL: none */
 };
 
 static double real_of(const json_t *line, const char *key) {
@@ -130,10 +133,47 @@ static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoin
 
 static void on_worker_lost(void *ctx, const json_t *evidence) {
     struct vx_worker_thread *w = ctx;
-    bool killed = json_integer_value(json_object_get(evidence, "signal")) != 0;
-    vx_telemetry_worker_lost(w->o.telemetry, killed ? "killed" : "failed");
+    const char *reason = json_string_value(json_object_get(evidence, "reason"));
+    vx_telemetry_worker_lost(w->o.telemetry, reason ? reason : "");
     vx_journal_note(&w->journal, (struct vx_note){.event = strdup("worker_lost"),
                                                   .data = json_dumps(evidence, JSON_COMPACT)});
+}
+
+static void on_quarantined(void *ctx, const json_t *row, bool fresh) {
+    struct vx_worker_thread *w = ctx;
+    const char *name = json_string_value(json_object_get(row, "case"));
+    vx_telemetry_quarantined(w->o.telemetry, w->brief->job_id, name);
+    w->quarantined = w->quarantined ? w->quarantined : json_array();
+    json_array_append(w->quarantined, (json_t *)row);
+    if (!fresh) {
+        return;
+    }
+    const char *message = json_string_value(json_object_get(row, "message"));
+    vx_recorder_say(w->recorder, "case %s is left out from now on: %s after %d workers: %s", name,
+                    json_string_value(json_object_get(row, "reason")),
+                    (int)json_integer_value(json_object_get(row, "deaths")),
+                    message ? message : "");
+    vx_journal_note(&w->journal, (struct vx_note){.event = strdup("case_quarantined"),
+                                                  .data = json_dumps(row, JSON_COMPACT),
+                                                  .progress = live_progress(w)});
+}
+
+static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t *change) {
+    struct vx_worker_thread *w = ctx;
+    const struct vx_brief *b = w->brief;
+    pthread_mutex_lock(&w->lock);
+    w->loader = (struct vx_loader_state){
+        .now = *now,
+        .planned = {(int)b->workers, (int)b->window, (int)b->keep_files_open, 0},
+        .workers_max = (int)b->workers_max,
+        .window_max = (int)b->slots};
+    w->has_loader = true;
+    pthread_mutex_unlock(&w->lock);
+    if (change) {
+        vx_telemetry_workers(w->o.telemetry, b->job_id, (uint32_t)now->workers);
+        vx_journal_note(&w->journal, (struct vx_note){.event = strdup("loader_changed"),
+                                                      .data = json_dumps(change, JSON_COMPACT)});
+    }
 }
 
 static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
@@ -145,7 +185,7 @@ static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
                                    b->schedule.epochs,
                                    b->schedule.train_iterations,
                                    b->schedule.val_iterations,
-                                   b->workers};
+                                   (uint32_t)w->loader.now.workers};
     if (vx_telemetry_attach(w->o.telemetry, &job, timeline_fd, ring_fd, &err) != VX_OK) {
         vx_log_warn("worker", "no_telemetry job=%lld text=\"%s\"", (long long)b->job_id, err.text);
     }
@@ -201,11 +241,25 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
             .brief = w->brief,
             .brief_path = path,
             .mailbox = &w->mailbox,
-            .events = {w, on_line, on_crashed, on_worker_lost, on_mapped, on_unmapped},
+            .events = {.ctx = w,
+                       .line = on_line,
+                       .crashed = on_crashed,
+                       .worker_lost = on_worker_lost,
+                       .quarantined = on_quarantined,
+                       .knobs = on_knobs,
+                       .mapped = on_mapped,
+                       .unmapped = on_unmapped},
             .memory_limit = w->o.memory_limit,
         };
         vx_session_run(&options, &end, ret_result, err);
+        pthread_mutex_lock(&w->lock);
+        w->has_loader = false;
+        pthread_mutex_unlock(&w->lock);
     }
+    if (*ret_result && w->quarantined) {
+        json_object_set(*ret_result, "quarantined", w->quarantined);
+    }
+    json_decref(vx_steal(w->quarantined));
     if (end == VX_SESSION_SUCCEEDED && publish(w, *ret_result, err) != VX_OK) {
         end = VX_SESSION_FAILED;
     }
@@ -301,6 +355,8 @@ int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const cha
     uint64_t stale;
     ssize_t n = read(w->mailbox.eventfd, &stale, sizeof stale); /* asked of the job before */
     (void)n;
+    struct vx_session_knobs stale_wish;
+    vx_session_wishes(&w->mailbox, &stale_wish);
     atomic_store(&w->mailbox.requests, 0);
     atomic_store(&w->stopping, false);
     pthread_mutex_lock(&w->lock);
@@ -318,6 +374,20 @@ void vx_worker_thread_cancel(struct vx_worker_thread *w) {
 void vx_worker_thread_stop(struct vx_worker_thread *w) {
     atomic_store(&w->stopping, true);
     vx_session_ask(&w->mailbox, VX_SESSION_STOP);
+}
+
+bool vx_worker_thread_loader(struct vx_worker_thread *w, struct vx_loader_state *ret) {
+    pthread_mutex_lock(&w->lock);
+    bool has = w->has_loader;
+    if (has) {
+        *ret = w->loader;
+    }
+    pthread_mutex_unlock(&w->lock);
+    return has;
+}
+
+void vx_worker_thread_turn(struct vx_worker_thread *w, const struct vx_session_knobs *wish) {
+    vx_session_turn(&w->mailbox, wish);
 }
 
 void vx_worker_thread_free(struct vx_worker_thread *w) {

@@ -5,6 +5,8 @@
 #ifndef VX_DAEMON_WORKER_THREAD_H
 #define VX_DAEMON_WORKER_THREAD_H
 
+#include "daemon/session/supervisor.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,6 +38,17 @@ int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const cha
 /* Ends the running session: cancel, or stop for a later resume (the job goes back to queued). */
 void vx_worker_thread_cancel(struct vx_worker_thread *w);
 void vx_worker_thread_stop(struct vx_worker_thread *w);
+
+/* The loader of the running job: its knobs now, as planned, and how far they can be turned. */
+struct vx_loader_state {
+    struct vx_session_knobs now, planned;
+    int workers_max, window_max;
+};
+/* False while no session runs, or its knobs are not known yet. */
+bool vx_worker_thread_loader(struct vx_worker_thread *w, struct vx_loader_state *ret);
+/* Turns knobs of the running session (vx_session_turn). */
+void vx_worker_thread_turn(struct vx_worker_thread *w, const struct vx_session_knobs *wish);
+
 /* It must be idle. Joins the thread. Accepts NULL. */
 void vx_worker_thread_free(struct vx_worker_thread *w);
 

@@ -150,6 +150,17 @@ bool vx_cache_has_case(const struct vx_cache *cache, const char *name) {
     return vx_cache_find(cache, name) != NULL;
 }
 
+char *vx_cache_part_path(const struct vx_cache *cache, const char *name, enum vx_cache_part part) {
+    static const char *const files[] = {
+        [VX_CACHE_PART_CASE] = "case.json",
+        [VX_CACHE_PART_IMAGE] = "image/c/0/0/0/0",
+        [VX_CACHE_PART_SEG] = "seg/c/0/0/0",
+        [VX_CACHE_PART_LOCATIONS] = "locations/c/0/0",
+    };
+    const struct vx_cache_entry *entry = vx_cache_find(cache, name);
+    return entry ? vx_strf("%s/cases/%s/%s", cache->dir, entry->folder, files[part]) : NULL;
+}
+
 static void unlink_file(struct vx_cache *cache, struct vx_cache_file *f) {
     *(f->newer ? &f->newer->older : &cache->newest) = f->older;
     *(f->older ? &f->older->newer : &cache->oldest) = f->newer;

@@ -111,6 +111,15 @@ size_t vx_cache_n_cases(const struct vx_cache *cache);
 const char *vx_cache_case_name(const struct vx_cache *cache, size_t i); /* borrowed */
 bool vx_cache_has_case(const struct vx_cache *cache, const char *name);
 
+/* Where a case's parts lie, without looking at them; caller frees, NULL for unknown cases. */
+enum vx_cache_part {
+    VX_CACHE_PART_CASE, /* case.json */
+    VX_CACHE_PART_IMAGE,
+    VX_CACHE_PART_SEG,
+    VX_CACHE_PART_LOCATIONS,
+};
+char *vx_cache_part_path(const struct vx_cache *cache, const char *name, enum vx_cache_part part);
+
 /* Reads case.json (checked against the manifest) and the shard indices, once; vx_cache_read_box
  * needs neither again. Unknown names are VX_E_NOT_FOUND. */
 int vx_cache_case_open(struct vx_cache *cache, const char *name, struct vx_cache_case **ret,

@@ -10,8 +10,9 @@
  *    "history": {"LIST": [one value per finished epoch, null where there is none]},
  *    "schedule": {"lr0", "epochs", "iterations_per_epoch", "validation_iterations", "poly_power",
  * "momentum", "nesterov", "weight_decay", "clip_norm"}, "recipe_digest": 64 hex digits,
- * "quarantines": [{"case", "from_k"}], "environment": {"KEY": text, int or object}, "trainer":
- * {state words}, "network": {the architecture}, "crc32": [...]}
+ * "quarantines": [{"case", "from_k"[, "from_j", "val_from_k", "val_from_j"]}], "environment":
+ * {"KEY": text, int or object}, "trainer": {state words}, "network": {the architecture}, "crc32":
+ * [...]}
  *
  * crc32: one per tensor in file order, zlib's CRC-32 of its name, its shape as int64 words and its
  * values.
@@ -66,7 +67,8 @@ struct vx_ckpt {
     /* All owned; NULL is written as an empty object or array. JSON has no NaN: use null in lists.
      */
     json_t *history;     /* object of lists */
-    json_t *quarantines; /* array of {"case", "from_k"} */
+    json_t *quarantines; /* array of {"case", "from_k", ...}: no longer drawn from training batch
+                            from_k on, sample from_j of it; the same of the validation batches */
     json_t *environment; /* object: build, isa, precision, threads, device, libraries */
     json_t *trainer;     /* object: words the engine needs to go on bit for bit */
     json_t *network;     /* object: what the parameters belong to */

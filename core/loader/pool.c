@@ -1,6 +1,7 @@
 #include "loader/pool.h"
 
 #include "augment/policy.h"
+#include "base/budget.h"
 #include "loader/maker.h"
 #include "loader/recipe.h"
 #include "session/control.h"
@@ -34,6 +35,22 @@ void vx_pool_plan(const struct vx_recipe *recipe, const struct vx_pool_limits *l
     p.workers = p.workers < p.workers_max ? p.workers : p.workers_max;
     p.window = p.slots;
     *ret = p;
+}
+
+bool vx_pool_cpus(const struct vx_cpus *allowed, uint32_t cores, uint32_t trainer_threads,
+                  uint32_t workers, struct vx_cpus *ret) {
+    uint32_t n = vx_cpus_count(allowed), wanted = trainer_threads + workers;
+    *ret = *allowed;
+    if (trainer_threads == 0 || n < wanted || cores < wanted) {
+        return false;
+    }
+    for (uint32_t c = 0, left = trainer_threads; left > 0 && c < VX_CPUS_MAX; c++) {
+        if (vx_cpus_has(allowed, c)) {
+            ret->bits[c / 64] &= ~(1ull << c % 64);
+            left--;
+        }
+    }
+    return true;
 }
 
 static bool working(const struct vx_pool_worker *w) {

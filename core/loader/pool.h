@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct vx_cpus;
 struct vx_recipe;
 
 struct vx_pool_limits {
@@ -27,6 +28,13 @@ struct vx_pool_plan {
  * up to the memory budget and VX_WORKERS_MAX. */
 void vx_pool_plan(const struct vx_recipe *recipe, const struct vx_pool_limits *limits,
                   uint32_t workers_asked, struct vx_pool_plan *ret);
+
+/* Which CPUs the workers keep to. Where there are as many CPUs and cores as the trainer has threads
+ * and workers are wanted, the workers keep off the first trainer_threads of the allowed CPUs, so
+ * that the two never take turns on one (true); the trainer may run anywhere. With fewer, nobody is
+ * bound: *ret is all of allowed (false). */
+bool vx_pool_cpus(const struct vx_cpus *allowed, uint32_t cores, uint32_t trainer_threads,
+                  uint32_t workers, struct vx_cpus *ret);
 
 /* One worker of the pool as the supervisor knows it. */
 struct vx_pool_worker {

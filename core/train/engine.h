@@ -43,6 +43,9 @@ struct vx_train_callbacks {
     void (*epoch)(void *arg, const struct vx_train_epoch *epoch, bool is_best);
     /* A checkpoint lies durably at path and holds `batches` finished training batches. */
     void (*checkpoint)(void *arg, const char *path, uint64_t batches);
+    /* Cases that are out by now, for the checkpoint being written (checkpoint.h, quarantines): new
+     * reference. NULL: none ever are. */
+    json_t *(*quarantines)(void *arg);
 };
 
 struct vx_train_config {
@@ -56,8 +59,9 @@ struct vx_train_config {
     struct vx_timeline *timeline;                /* NULL: no records */
     const char *dir;                             /* exists */
     double checkpoint_seconds;                   /* <= 0: after every batch */
-    const char *recipe_digest; /* what makes batches what they are (design: determinism), in hex;
-                                  NULL: "" */
+    const char *recipe_digest; /* what makes batches what they are (design: determinism), in hex,
+                                  without cases that went out on the way: those are the
+                                  checkpoint's quarantines. NULL: "" */
     const json_t
         *environment; /* object: build, isa, precision, threads, device, libraries; NULL: {} */
     const json_t
@@ -80,6 +84,10 @@ struct vx_train_outcome {
  */
 int vx_train_position(const char *dir, uint32_t batch, uint64_t *ret_q, uint64_t *ret_batches,
                       struct vx_err *err);
+
+/* The quarantines in the checkpoint that a job in dir goes on from: new reference to an array,
+ * empty where there is none. No device is touched. */
+int vx_train_quarantines(const char *dir, json_t **ret, struct vx_err *err);
 
 /* Compiles the programs and loads checkpoint_latest where it exists (checkpoint_final: the job is
  * done, vx_train_run returns at once); otherwise initialises and writes the checkpoint of batch 0.

@@ -58,10 +58,13 @@ static int fill_words(const struct vx_train *t, struct vx_ckpt *c, struct vx_err
     replace(&c->history, vx_history_to_json(&t->history));
     replace(&c->environment, copy_or_empty(config->environment));
     replace(&c->network, copy_or_empty(config->network));
+    replace(&c->quarantines, config->callbacks.quarantines
+                                 ? config->callbacks.quarantines(config->callbacks.arg)
+                                 : json_array());
     replace(&c->trainer, json_pack("{s:o, s:I, s:i}", "epoch_sum",
                                    vx_epoch_sum_to_json(&t->sum, config->net->classes), "seed",
                                    (json_int_t)config->seed, "batch_size", config->net->batch));
-    if (!c->history || !c->environment || !c->network || !c->trainer) {
+    if (!c->history || !c->environment || !c->quarantines || !c->network || !c->trainer) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for the checkpoint's metadata");
     }
     return VX_OK;
@@ -152,6 +155,26 @@ int vx_train_position(const char *dir, uint32_t batch, uint64_t *ret_q, uint64_t
     *ret_q = all * batch;
     *ret_batches = batches;
     return VX_OK;
+}
+
+int vx_train_quarantines(const char *dir, json_t **ret, struct vx_err *err) {
+    char *path;
+    struct vx_ckpt c;
+    json_t *list = NULL;
+    int rc = newest(dir, &path, err);
+    if (rc == VX_OK && path) {
+        rc = vx_ckpt_read_info(path, &c, err);
+        if (rc == VX_OK) {
+            list = json_incref(c.quarantines);
+            vx_ckpt_release(&c);
+        }
+        free(path);
+    }
+    if (rc != VX_OK) {
+        return rc;
+    }
+    *ret = list ? list : json_array();
+    return *ret ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "no memory for a list");
 }
 
 static bool same_tensor(const struct vx_param *p, const struct vx_ckpt_tensor *c) {

@@ -15,6 +15,7 @@
 #include "daemon/bench/paced.h"
 #include "daemon/roles/say.h"
 #include "daemon/session/brief.h"
+#include "daemon/session/live.h"
 #include "daemon/session/proc.h"
 #include "daemon/verbs.h"
 #include "device/device.h"
@@ -201,6 +202,24 @@ static void on_checkpoint(void *arg, const char *path, uint64_t batches) {
                      "batches", (json_int_t)batches));
 }
 
+/* The cases that are out by now, as the supervisor says. */
+static json_t *quarantines(void *arg) {
+    const struct step *s = arg;
+    const struct vx_recipe_view *recipe = vx_recipe_view(s->recipe);
+    struct vx_exclusions x;
+    json_t *rows = json_array();
+    if (!vx_control_exclusions(&s->control, &x)) {
+        json_decref(rows);
+        return NULL;
+    }
+    for (uint32_t i = 0; i < x.n; i++) {
+        if (x.list[i].case_index < recipe->n_cases) {
+            json_array_append_new(rows, vx_live_row(&x.list[i], recipe));
+        }
+    }
+    return rows;
+}
+
 /* --- the run --- */
 
 static int open_train(struct step *s, struct vx_train_source *source, const json_t *env,
@@ -223,7 +242,7 @@ static int open_train(struct step *s, struct vx_train_source *source, const json
         .environment = env,
         .network = network,
         .stop = &vx_step_stop,
-        .callbacks = {s, on_epoch, on_checkpoint},
+        .callbacks = {s, on_epoch, on_checkpoint, quarantines},
     };
     return vx_train_open(&config, &s->train, err);
 }
@@ -252,15 +271,14 @@ static int meet_ring(struct step *s, struct vx_err *err) {
 }
 
 static int train(struct step *s, struct vx_err *err) {
-    struct vx_recipe *recipe = NULL;
     struct vx_ring_source ring;
     vx_ring_source_init(&ring, &s->ring);
     struct vx_train_source *source = s->bench ? vx_step_bench_source(s) : &ring.base;
     vx_auto_json json_t *env = environment(s), *network = NULL;
-    int rc = vx_recipe_from_json(s->brief->recipe, &recipe, err);
+    int rc = vx_recipe_from_json(s->brief->recipe, &s->recipe, err);
     if (rc == VX_OK) {
-        network = network_words(s, recipe);
-        rc = open_train(s, source, env, network, vx_recipe_view(recipe)->digest, err);
+        network = network_words(s, s->recipe);
+        rc = open_train(s, source, env, network, vx_recipe_view(s->recipe)->digest, err);
     }
     if (rc == VX_OK) {
         rc = meet_ring(s, err);
@@ -270,7 +288,6 @@ static int train(struct step *s, struct vx_err *err) {
         vx_say(json_pack("{s:s, s:s}", "event", "phase", "phase", "training"));
         rc = vx_train_run(s->train, &outcome, err);
     }
-    vx_recipe_free(recipe);
     if (rc == VX_OK && !outcome.finished) {
         rc = vx_fail(err, VX_E_CANCELLED, NULL, "stopped");
     }
@@ -307,6 +324,7 @@ static int run(struct step *s, struct vx_err *err) {
 
 static void release(struct step *s) {
     vx_train_close(s->train);
+    vx_recipe_free(s->recipe);
     vx_oplist_free(s->net);
     vx_device_close(s->device);
     free(s->plans);

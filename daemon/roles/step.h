@@ -14,6 +14,7 @@ struct vx_err;
 struct vx_oplist;
 struct vx_plan_config;
 struct vx_plans;
+struct vx_recipe;
 struct vx_train;
 struct vx_train_source;
 struct step_bench;
@@ -24,6 +25,7 @@ struct step {
     struct vx_timeline timeline;
     struct vx_ring ring;
     struct vx_device *device;
+    struct vx_recipe *recipe; /* the brief's */
     struct vx_plans *plans;
     const struct vx_plan_config *config; /* inside plans */
     struct vx_oplist *net;

@@ -92,6 +92,16 @@ static const char *label_of(const struct vx_rawset *raw, const char *name) {
     return NULL;
 }
 
+/* Workers died over it: it cannot be read, by us neither. */
+static bool is_out(const struct vx_exclusions *out, uint32_t case_index) {
+    for (uint32_t i = 0; i < out->n; i++) {
+        if (out->list[i].case_index == case_index) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int list_cases(struct validation *v, struct vx_err *err) {
     const struct vx_brief *b = v->step->brief;
     struct vx_rawset_options options = {.dir = b->raw_dir,
@@ -103,21 +113,27 @@ static int list_cases(struct validation *v, struct vx_err *err) {
         return rc;
     }
     const struct vx_recipe_view *recipe = vx_recipe_view(v->recipe);
-    v->n_cases = recipe->n_val;
-    v->cases = calloc(v->n_cases + 1, sizeof *v->cases);
+    v->cases = calloc(recipe->n_val + 1, sizeof *v->cases);
     v->n_classes = (size_t)(v->dataset->n_labels - 1);
     v->classes = calloc(v->n_classes + 1, sizeof *v->classes);
     if (!v->cases || !v->classes) {
         return vx_fail(err, VX_E_NOMEM, NULL, "validation");
     }
-    for (size_t i = 0; i < v->n_cases; i++) {
-        v->cases[i].name = recipe->cases[recipe->val[i]];
-        v->cases[i].reference = label_of(&v->raw, v->cases[i].name);
-        if (!v->cases[i].reference) {
-            return vx_fail(err, VX_E_NOT_FOUND, "missing_label",
-                           "case %s has no label file in %s any more", v->cases[i].name,
-                           b->raw_dir);
+    struct vx_exclusions out = {0};
+    vx_control_exclusions(&v->step->control, &out);
+    v->n_cases = 0;
+    for (size_t i = 0; i < recipe->n_val; i++) {
+        struct vx_validate_case *c = &v->cases[v->n_cases];
+        c->name = recipe->cases[recipe->val[i]];
+        c->reference = label_of(&v->raw, c->name);
+        if (is_out(&out, recipe->val[i])) {
+            continue;
         }
+        if (!c->reference) {
+            return vx_fail(err, VX_E_NOT_FOUND, "missing_label",
+                           "case %s has no label file in %s any more", c->name, b->raw_dir);
+        }
+        v->n_cases++;
     }
     for (size_t c = 0; c < v->n_classes; c++) {
         v->classes[c] =

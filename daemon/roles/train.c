@@ -46,6 +46,7 @@ struct run {
     struct vx_resolved resolved;
     struct vx_brief *brief;
     struct vx_recorder *recorder;
+    json_t *quarantined; /* array of rows; NULL: none */
     int crashes;
 };
 
@@ -176,6 +177,15 @@ static void on_worker_lost(void *ctx, const json_t *evidence) {
     vx_say(json_pack("{s:s, s:O}", "event", "worker_lost", "evidence", evidence));
 }
 
+static void on_quarantined(void *ctx, const json_t *row, bool fresh) {
+    struct run *r = ctx;
+    r->quarantined = r->quarantined ? r->quarantined : json_array();
+    json_array_append(r->quarantined, (json_t *)row);
+    if (fresh) {
+        vx_say(json_pack("{s:s, s:O}", "event", "case_quarantined", "quarantine", row));
+    }
+}
+
 static int publish(struct run *r, json_t *result, struct vx_err *err) {
     const struct vx_brief *b = r->brief;
     vx_recorder_draw(r->recorder, NULL);
@@ -206,7 +216,11 @@ static int run_session(struct run *r, struct vx_err *err) {
         .brief = r->brief,
         .brief_path = r->resolved.brief_path,
         .mailbox = &mailbox,
-        .events = {.ctx = r, .line = on_line, .crashed = on_crashed, .worker_lost = on_worker_lost},
+        .events = {.ctx = r,
+                   .line = on_line,
+                   .crashed = on_crashed,
+                   .worker_lost = on_worker_lost,
+                   .quarantined = on_quarantined},
         .memory_limit = (uint64_t)r->config.memory_limit,
     };
     enum vx_session_end end;
@@ -215,6 +229,9 @@ static int run_session(struct run *r, struct vx_err *err) {
     if (rc == VX_OK && end != VX_SESSION_SUCCEEDED) {
         rc = vx_fail(err, VX_E_CANCELLED, "stopped",
                      "stopped; the same command goes on from the checkpoint");
+    }
+    if (rc == VX_OK && r->quarantined) {
+        json_object_set(result, "quarantined", r->quarantined);
     }
     return rc == VX_OK ? publish(r, result, err) : rc;
 }
@@ -226,6 +243,7 @@ static void release(struct run *r) {
     json_decref(r->plans);
     json_decref(r->fingerprint);
     json_decref(r->spec_json);
+    json_decref(r->quarantined);
     free(r->spec_text);
     free(r->raw_dir);
     free(r->job_dir);

@@ -2,7 +2,10 @@
 #ifndef VX_DAEMON_SESSION_INTERNAL_H
 #define VX_DAEMON_SESSION_INTERNAL_H
 
+#include "base/budget.h"
 #include "base/err.h"
+#include "daemon/session/death.h"
+#include "daemon/session/live.h"
 #include "daemon/session/proc.h"
 #include "daemon/session/supervisor.h"
 #include "session/control.h"
@@ -39,9 +42,37 @@ struct pool_entry {
     struct session *session; /* that it belongs to */
     struct vx_proc proc;
     bool leaving;
+    uint64_t leave_by_ns; /* killed then, where it is leaving and does not */
     uint64_t retry_at_ns; /* with no process: when to spawn again; 0: not wanted */
-    char error_code[48], error_text[512],
+    char error_code[48], error_status[48], error_text[512],
         error_where[512]; /* what the worker said before it ended */
+};
+
+/* A dead worker; see loss.c. */
+struct loss {
+    struct vx_proc_end end;
+    const char *reason; /* session/death.h */
+    bool at_work;       /* with a sample in hand: record says which */
+    struct vx_worker_record record;
+    unsigned deaths_on_case; /* in a row, this one included; 0: the case is not to blame */
+};
+
+/* Cases that workers die over; see quarantine.c. */
+#define BLAMED_MAX    16
+#define CONDEMNED_MAX 4
+struct quarantine {
+    size_t n_blamed;
+    struct blame {
+        uint32_t case_index;
+        unsigned deaths; /* in a row */
+        uint64_t q;      /* sample of the last */
+    } blamed[BLAMED_MAX];
+    size_t n_condemned;
+    struct condemned {
+        uint32_t case_index;
+        json_t *evidence;       /* of the last death; owned */
+    } condemned[CONDEMNED_MAX]; /* to be taken out as soon as no slot is being filled */
+    struct vx_exclusions out;
 };
 
 struct session {
@@ -50,9 +81,14 @@ struct session {
     struct vx_timeline timeline;
     struct vx_ring ring;
     struct vx_knobs knobs;
+    struct vx_live live;
+    struct vx_recipe *recipe; /* owned; with the cases that are out by now */
+    struct vx_cpus cpus;      /* of this process */
+    uint32_t cores;
 
     struct vx_proc step;
     enum step_stage stage;
+    bool closed;         /* no sample may be made or taken until the step and the ring have met */
     uint64_t first_q;    /* where the ring was made to begin */
     uint64_t wanted_q;   /* where the step said it is */
     bool started_before; /* a step of this session has said where it is, or has died */
@@ -69,6 +105,8 @@ struct session {
     unsigned deaths;        /* of workers in a row, without a sample consumed between */
     uint64_t next_at_death; /* ring's next at the last death */
     struct repairs repairs;
+    struct quarantine quarantine;
+    struct vx_oom_watch oom;
 
     bool stopping, cancelling; /* asked */
     uint64_t kill_at_ns;       /* step is killed then; 0: no deadline */
@@ -83,6 +121,23 @@ void pool_balance(struct session *s);
 uint64_t pool_next_due_ns(const struct session *s); /* UINT64_MAX: nothing is due */
 void pool_stop(struct session *s);
 
+/* loss.c: of worker w, whose process pid was just reaped. */
+void loss_examine(struct session *s, uint32_t w, const struct vx_proc_end *end, pid_t pid,
+                  struct loss *ret);
+json_t *loss_json(struct session *s, uint32_t w, const struct loss *l); /* new reference */
+
+/* quarantine.c */
+int quarantine_load(struct session *s, struct vx_err *err); /* what an earlier session decided */
+unsigned quarantine_blame(struct session *s, const struct loss *l); /* its deaths_on_case */
+void quarantine_consider(struct session *s, const struct loss *l, const json_t *evidence);
+void quarantine_duties(struct session *s);
+void quarantine_release(struct session *s);
+
+/* knobs.c */
+void knobs_load(struct session *s); /* the brief's, and those turned before */
+void knobs_take(struct session *s); /* those asked for */
+void knobs_pin(struct session *s, pid_t pid);
+
 /* repair.c: a worker that meets a damaged case reports it with a line {"event":"damaged"} and waits
  * (vx_control_answer) while the others go on. */
 void repair_line(struct pool_entry *e, const json_t *line); /* a line of that worker */
@@ -92,5 +147,7 @@ void repair_stop(struct session *s);
 
 /* supervisor.c */
 void session_fail(struct session *s, const struct vx_err *err);
+/* Opens or closes the gates by what is under way. */
+void session_gates(struct session *s);
 
 #endif

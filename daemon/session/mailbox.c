@@ -2,6 +2,7 @@
 #include "daemon/session/supervisor.h"
 
 #include "base/err.h"
+#include "base/own.h"
 
 #include <errno.h>
 #include <sys/eventfd.h>
@@ -10,7 +11,9 @@
 int vx_session_mailbox_init(struct vx_session_mailbox *m, struct vx_err *err) {
     m->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     atomic_init(&m->requests, 0);
-    atomic_init(&m->workers_wanted, 0);
+    for (size_t i = 0; i < VX_COUNTOF(m->wishes); i++) {
+        atomic_init(&m->wishes[i], -1);
+    }
     return m->eventfd >= 0 ? VX_OK : vx_fail_errno(err, errno, NULL, "cannot make an eventfd");
 }
 
@@ -28,7 +31,20 @@ void vx_session_ask(struct vx_session_mailbox *m, enum vx_session_request reques
     (void)n; /* a full counter means that the reader will wake anyway */
 }
 
-void vx_session_resize(struct vx_session_mailbox *m, unsigned workers) {
-    atomic_store(&m->workers_wanted, workers);
-    vx_session_ask(m, VX_SESSION_RESIZE);
+void vx_session_turn(struct vx_session_mailbox *m, const struct vx_session_knobs *wish) {
+    const int values[] = {wish->workers, wish->window, wish->keep_files_open, wish->cache_mode};
+    _Static_assert(VX_COUNTOF(values) == VX_COUNTOF(m->wishes), "one wish per knob");
+    for (size_t i = 0; i < VX_COUNTOF(values); i++) {
+        if (values[i] >= 0) {
+            atomic_store(&m->wishes[i], values[i]);
+        }
+    }
+    vx_session_ask(m, VX_SESSION_TURN);
+}
+
+void vx_session_wishes(struct vx_session_mailbox *m, struct vx_session_knobs *ret) {
+    int *const values[] = {&ret->workers, &ret->window, &ret->keep_files_open, &ret->cache_mode};
+    for (size_t i = 0; i < VX_COUNTOF(values); i++) {
+        *values[i] = atomic_exchange(&m->wishes[i], -1);
+    }
 }

@@ -3,8 +3,9 @@
  *
  * A worker's death costs nothing but the sample it was making: its claim is freed after the process
  * was reaped, and another worker makes the same bytes. A case that kills every worker would make
- * that an endless storm, so deaths are counted until the trainer has consumed a sample again; too
- * many end the session with the evidence. */
+ * that an endless storm: after three of them it is taken out (quarantine.c). Deaths that no case is
+ * to blame for are counted until the trainer has consumed a sample again; too many end the session
+ * with the evidence. */
 #include "daemon/session/internal.h"
 
 #include "base/clock.h"
@@ -22,7 +23,7 @@
 #define MAX_DEATHS_IN_ROW 8
 #define FIRST_PAUSE_NS    100000000ull
 #define LONGEST_PAUSE_NS  5000000000ull
-#define LEAVE_NS          5000000000ull
+#define LEAVE_NS          10000000000ull
 
 static int spawn_worker(struct session *s, uint32_t w, struct vx_err *err) {
     char id[16];
@@ -45,11 +46,13 @@ static int spawn_worker(struct session *s, uint32_t w, struct vx_err *err) {
     e->session = s;
     e->leaving = false;
     e->retry_at_ns = 0;
-    e->error_code[0] = e->error_text[0] = e->error_where[0] = '\0';
+    e->leave_by_ns = 0;
+    e->error_code[0] = e->error_status[0] = e->error_text[0] = e->error_where[0] = '\0';
     vx_control_set_worker(&s->control, w, 0, VX_WANT_RUN);
     int rc = vx_proc_spawn(&e->proc, &options, err);
     if (rc == VX_OK) {
         vx_control_set_worker(&s->control, w, (int32_t)e->proc.pid, VX_WANT_RUN);
+        knobs_pin(s, e->proc.pid);
         if (w >= s->pool_size) {
             s->pool_size = w + 1;
         }
@@ -65,25 +68,14 @@ static void pool_line(void *ctx, const char *text, size_t len) {
         return;
     }
     repair_line(e, line);
-    const char *code = NULL, *message = NULL, *where = "";
-    if (json_unpack(line, "{s:{s:s, s:s, s?s}}", "error", "code", &code, "message", &message,
-                    "where", &where) == 0) {
+    const char *code = NULL, *message = NULL, *where = "", *status = "failed";
+    if (json_unpack(line, "{s:{s:s, s:s, s?s, s?s}}", "error", "code", &code, "message", &message,
+                    "where", &where, "status", &status) == 0) {
         snprintf(e->error_code, sizeof e->error_code, "%s", code);
+        snprintf(e->error_status, sizeof e->error_status, "%s", status);
         snprintf(e->error_text, sizeof e->error_text, "%s", message);
         snprintf(e->error_where, sizeof e->error_where, "%s", where);
     }
-}
-
-static json_t *death_evidence(struct session *s, uint32_t w, const struct vx_proc_end *end) {
-    struct pool_entry *e = &s->pool[w];
-    struct vx_worker_record r = {0};
-    bool known = vx_timeline_worker(&s->timeline, w, &r);
-    return json_pack("{s:s, s:i, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:b}", "role", "augment",
-                     "worker", (int)w, "exit_status", end->exit_status, "signal", end->signal,
-                     "code", e->error_code, "message",
-                     e->error_text[0] ? e->error_text : vx_proc_last_words(&e->proc), "file",
-                     e->error_where, "max_rss_bytes", (json_int_t)end->max_rss_bytes, "case_index",
-                     (json_int_t)(known ? (int64_t)r.case_index : -1), "will_retry", true);
 }
 
 static void fail_for_deaths(struct session *s, uint32_t w, const struct vx_proc_end *end) {
@@ -102,8 +94,19 @@ static void fail_for_deaths(struct session *s, uint32_t w, const struct vx_proc_
     session_fail(s, &err);
 }
 
-static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *end) {
+static void report(struct session *s, uint32_t w, struct loss *l) {
+    l->deaths_on_case = quarantine_blame(s, l);
+    vx_auto_json json_t *evidence = loss_json(s, w, l);
+    if (s->o->events.worker_lost && evidence) {
+        s->o->events.worker_lost(s->o->events.ctx, evidence);
+    }
+    quarantine_consider(s, l, evidence);
+}
+
+static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *end, pid_t pid) {
     struct pool_entry *e = &s->pool[w];
+    struct loss loss;
+    loss_examine(s, w, end, pid, &loss);
     uint32_t freed = vx_ring_reclaim(&s->ring, (uint16_t)w);
     repair_forget(s, w);
     bool asked = e->leaving || s->stopping || s->cancelling || s->ended;
@@ -120,12 +123,10 @@ static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *en
     uint64_t pause = FIRST_PAUSE_NS << (s->deaths < 8 ? s->deaths - 1 : 7);
     e->retry_at_ns = vx_now_ns() + (pause < LONGEST_PAUSE_NS ? pause : LONGEST_PAUSE_NS);
     vx_log_warn("session",
-                "worker_lost worker=%u exit_status=%d signal=%d freed=%u in_row=%u said=\"%s\"", w,
-                end->exit_status, end->signal, freed, s->deaths, e->error_text);
-    if (s->o->events.worker_lost) {
-        vx_auto_json json_t *evidence = death_evidence(s, w, end);
-        s->o->events.worker_lost(s->o->events.ctx, evidence);
-    }
+                "worker_lost worker=%u reason=%s exit_status=%d signal=%d freed=%u in_row=%u "
+                "said=\"%s\"",
+                w, loss.reason, end->exit_status, end->signal, freed, s->deaths, e->error_text);
+    report(s, w, &loss);
     if (s->deaths >= MAX_DEATHS_IN_ROW) {
         fail_for_deaths(s, w, end);
     }
@@ -135,10 +136,14 @@ void pool_reap(struct session *s) {
     for (uint32_t w = 0; w < s->pool_size; w++) {
         struct pool_entry *e = &s->pool[w];
         struct vx_proc_end end;
+        pid_t pid = e->proc.pid;
         if (vx_proc_running(&e->proc)) {
             vx_proc_read(&e->proc, pool_line, e);
             if (vx_proc_reap(&e->proc, pool_line, e, &end)) {
-                on_death(s, w, &end);
+                on_death(s, w, &end, pid);
+            } else if (e->leaving && e->leave_by_ns && vx_now_ns() > e->leave_by_ns) {
+                e->leave_by_ns = 0;
+                vx_proc_signal(&e->proc, SIGKILL); /* it hangs over its sample */
             }
         }
     }
@@ -168,6 +173,7 @@ void pool_balance(struct session *s) {
             break;
         }
         s->pool[w].leaving = view[w].leaving = true;
+        s->pool[w].leave_by_ns = vx_now_ns() + LEAVE_NS;
         s->pool[w].retry_at_ns = 0;
         vx_control_set_worker(&s->control, (uint32_t)w, (int32_t)s->pool[w].proc.pid,
                               VX_WANT_LEAVE);
@@ -197,8 +203,10 @@ void pool_balance(struct session *s) {
 uint64_t pool_next_due_ns(const struct session *s) {
     uint64_t due = UINT64_MAX;
     for (uint32_t w = 0; w < s->pool_size; w++) {
-        uint64_t at = s->pool[w].retry_at_ns;
-        due = at && at < due ? at : due;
+        const uint64_t times[] = {s->pool[w].retry_at_ns, s->pool[w].leave_by_ns};
+        for (int i = 0; i < 2; i++) {
+            due = times[i] && times[i] < due ? times[i] : due;
+        }
     }
     return due;
 }

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "base/own.h"
 #include "daemon/session/brief.h"
+#include "loader/recipe.h"
 #include "train/engine.h"
 
 #include <errno.h>
@@ -33,6 +34,12 @@ void session_fail(struct session *s, const struct vx_err *err) {
         s->failure = *err;
         finish(s, VX_SESSION_FAILED);
     }
+}
+
+void session_gates(struct session *s) {
+    bool making = !s->closed && s->quarantine.n_condemned == 0;
+    vx_control_set_gate(&s->control, s->closed ? VX_GATE_PAUSED : VX_GATE_OPEN);
+    vx_ring_set_gate(&s->ring, making ? VX_GATE_OPEN : VX_GATE_PAUSED);
 }
 
 static int spawn_step(struct session *s, struct vx_err *err) {
@@ -69,7 +76,8 @@ static void on_loaded(struct session *s, uint64_t q) {
     if (!s->started_before && q == s->first_q) {
         s->stage = STEP_WORKING;
     } else {
-        vx_session_gate(&s->control, &s->ring, VX_GATE_PAUSED);
+        s->closed = true;
+        session_gates(s);
         s->stage = STEP_REWINDING;
     }
     s->started_before = true;
@@ -92,7 +100,8 @@ static void try_rewind(struct session *s) {
     }
     s->stage = STEP_WORKING;
     s->deaths = 0;
-    vx_session_gate(&s->control, &s->ring, VX_GATE_OPEN);
+    s->closed = false;
+    session_gates(s);
 }
 
 static void take_error(struct session *s, const json_t *error) {
@@ -134,16 +143,18 @@ static void on_step_line(void *ctx, const char *text, size_t len) {
 
 static json_t *crash_evidence(struct session *s, const struct vx_proc_end *end) {
     struct vx_progress p = {0};
+    bool oom = end->signal == SIGKILL && vx_oom_killed(&s->oom, "");
+    const char *said = s->step_error.code ? vx_status_word(s->step_error.code) : "";
     bool known = vx_timeline_progress(&s->timeline, &p);
     const char *name = end->signal ? strsignal(end->signal) : "";
-    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "role", "step",
-                     "exit_status", end->exit_status, "signal", end->signal, "signal_name",
-                     name ? name : "", "code", s->step_error.reason, "message",
-                     s->step_error.text[0] ? s->step_error.text : vx_proc_last_words(&s->step),
-                     "max_rss_bytes", (json_int_t)end->max_rss_bytes, "k",
-                     (json_int_t)(known ? (int64_t)p.k : -1), "checkpoint_k",
-                     (json_int_t)(known && p.checkpoint_ns ? (int64_t)p.checkpoint_k : -1), "phase",
-                     known ? vx_step_state_name(p.state) : "starting");
+    return json_pack(
+        "{s:s, s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:I, s:I, s:s}", "role", "step", "reason",
+        vx_death_reason(end, said, oom), "exit_status", end->exit_status, "signal", end->signal,
+        "signal_name", name ? name : "", "code", s->step_error.reason, "message",
+        s->step_error.text[0] ? s->step_error.text : vx_proc_last_words(&s->step), "max_rss_bytes",
+        (json_int_t)end->max_rss_bytes, "k", (json_int_t)(known ? (int64_t)p.k : -1),
+        "checkpoint_k", (json_int_t)(known && p.checkpoint_ns ? (int64_t)p.checkpoint_k : -1),
+        "phase", known ? vx_step_state_name(p.state) : "starting");
 }
 
 static void on_crash(struct session *s, const struct vx_proc_end *end) {
@@ -165,7 +176,8 @@ static void on_crash(struct session *s, const struct vx_proc_end *end) {
         session_fail(s, &err);
         return;
     }
-    vx_session_gate(&s->control, &s->ring, VX_GATE_PAUSED);
+    s->closed = true;
+    session_gates(s);
     s->restart_at_ns = vx_now_ns() + (RESTART_NS << (s->restarts < 5 ? s->restarts : 5));
     s->restarts++;
 }
@@ -198,13 +210,8 @@ static void take_requests(struct session *s) {
     ssize_t n = read(s->o->mailbox->eventfd, &count, sizeof count);
     (void)n;
     unsigned requests = atomic_exchange(&s->o->mailbox->requests, 0);
-    if (requests & VX_SESSION_RESIZE) {
-        unsigned wanted = atomic_load(&s->o->mailbox->workers_wanted);
-        s->knobs.workers_wanted = wanted < 1                ? 1
-                                  : wanted > VX_WORKERS_MAX ? VX_WORKERS_MAX
-                                                            : wanted;
-        vx_control_set_knobs(&s->control, &s->knobs);
-        vx_ring_kick(&s->ring);
+    if (requests & VX_SESSION_TURN) {
+        knobs_take(s);
     }
     if (!(requests & (VX_SESSION_STOP | VX_SESSION_CANCEL))) {
         return;
@@ -249,7 +256,7 @@ static nfds_t fill_poll(struct session *s, struct pollfd *fds) {
 }
 
 static int poll_timeout_ms(const struct session *s) {
-    if (s->stage == STEP_REWINDING) {
+    if (s->stage == STEP_REWINDING || s->quarantine.n_condemned > 0) {
         return REWIND_POLL_MS;
     }
     uint64_t due = pool_next_due_ns(s), now = vx_now_ns();
@@ -289,11 +296,15 @@ static int make_memory(struct session *s, struct vx_err *err) {
     const struct vx_brief *b = s->o->brief;
     uint64_t batches = 0;
     int rc = vx_train_position(b->dir, b->schedule.batch, &s->first_q, &batches, err);
-    s->knobs = (struct vx_knobs){.workers_wanted = b->workers,
-                                 .window = b->window,
-                                 .keep_files_open = b->keep_files_open,
-                                 .cache_mode = VX_CACHE_AUTO,
-                                 .nice = b->nice};
+    if (rc == VX_OK) {
+        rc = vx_recipe_from_json(b->recipe, &s->recipe, err);
+    }
+    if (rc == VX_OK && vx_live_read(b->dir, &s->live, err) != VX_OK) {
+        /* the checkpoint knows the cases that are out as well */
+        vx_log_warn("session", "changes_forgotten job=%lld text=\"%s\" file=\"%s\"",
+                    (long long)b->job_id, err->text, err->where);
+    }
+    knobs_load(s);
     if (rc == VX_OK) {
         rc = vx_control_create(&s->knobs, &s->control, err);
     }
@@ -321,7 +332,9 @@ static void run_loop(struct session *s) {
         step_duties(s);
         pool_reap(s);
         repair_duties(s);
+        quarantine_duties(s);
         pool_balance(s);
+        vx_oom_watch_roll(&s->oom, "", vx_now_ns());
     }
 }
 
@@ -338,11 +351,15 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
     for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
         s->pool[w].proc.pidfd = s->pool[w].proc.out_fd = s->pool[w].proc.err_fd = -1;
     }
+    vx_oom_watch_start(&s->oom, "", vx_now_ns());
     struct vx_err failure = {0};
     int rc = make_memory(s, &failure);
     bool mapped = rc == VX_OK;
     if (mapped && options->events.mapped) {
         options->events.mapped(options->events.ctx, s->timeline.shm.fd, s->ring.shm.fd);
+    }
+    if (rc == VX_OK) {
+        rc = quarantine_load(s, &failure);
     }
     if (rc == VX_OK) {
         rc = spawn_step(s, &failure);
@@ -359,6 +376,9 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
     if (mapped && options->events.unmapped) {
         options->events.unmapped(options->events.ctx);
     }
+    quarantine_release(s);
+    vx_live_release(&s->live);
+    vx_recipe_free(s->recipe);
     vx_ring_close(&s->ring);
     vx_timeline_close(&s->timeline);
     vx_control_close(&s->control);

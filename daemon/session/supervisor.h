@@ -22,18 +22,30 @@ struct vx_err;
 enum vx_session_request {
     VX_SESSION_STOP = 1,   /* checkpoint and end; to be resumed later */
     VX_SESSION_CANCEL = 2, /* end; nobody needs it any more */
-    VX_SESSION_RESIZE = 4, /* apply workers_wanted */
+    VX_SESSION_TURN = 4,   /* knobs: vx_session_turn */
+};
+
+/* Knobs that turn while it runs; the samples stay the same whatever they are. In a wish, -1 leaves
+ * one as it is; the supervisor keeps each within what the brief was planned for. */
+struct vx_session_knobs {
+    int workers;         /* 1 to the brief's workers_max */
+    int window;          /* samples ahead of the trainer; 0: all slots */
+    int keep_files_open; /* 0, 1 */
+    int cache_mode;      /* session/control.h, enum vx_cache_mode */
 };
 
 struct vx_session_mailbox {
     int eventfd; /* owned */
     atomic_uint requests;
-    atomic_uint workers_wanted;
+    atomic_int wishes[4]; /* the members of struct vx_session_knobs */
 };
 int vx_session_mailbox_init(struct vx_session_mailbox *m, struct vx_err *err);
 void vx_session_mailbox_release(struct vx_session_mailbox *m);
 void vx_session_ask(struct vx_session_mailbox *m, enum vx_session_request request);
-void vx_session_resize(struct vx_session_mailbox *m, unsigned workers);
+/* Takes effect at once where a session runs, and is kept for a resume of the job. */
+void vx_session_turn(struct vx_session_mailbox *m, const struct vx_session_knobs *wish);
+/* The supervisor's end: takes the wishes out. */
+void vx_session_wishes(struct vx_session_mailbox *m, struct vx_session_knobs *ret);
 
 enum vx_session_end {
     VX_SESSION_SUCCEEDED, /* step trained, validated and said so */
@@ -50,8 +62,15 @@ struct vx_session_events {
     /* Step crashed; evidence is a JSON object (borrowed): exit status, signal, last words, RSS, k.
      * Returns false where the job must not go on (third crash without a new checkpoint). */
     bool (*crashed)(void *ctx, const json_t *evidence, bool had_new_checkpoint);
-    /* A worker died or failed; the session goes on. Borrowed. */
+    /* A worker died or failed; the session goes on. Borrowed: "reason" (session/death.h), exit
+     * status, signal, its last words, the case, sample and file it was at, its memory. */
     void (*worker_lost)(void *ctx, const json_t *evidence);
+    /* A case is shown no more (row: session/live.h). fresh: since now, else since before this
+     * session. Borrowed. */
+    void (*quarantined)(void *ctx, const json_t *row, bool fresh);
+    /* The knobs as they are: at the start (change NULL), then after each change, which is {"knob",
+     * "from", "to"}. Borrowed. */
+    void (*knobs)(void *ctx, const struct vx_session_knobs *now, const json_t *change);
     /* The timeline and ring exist: descriptors stay open until vx_session_run returns (dup them to
      * keep). */
     void (*mapped)(void *ctx, int timeline_fd, int ring_fd);

@@ -97,6 +97,7 @@ struct vx_telemetry *vx_telemetry_create(struct vx_err *err) {
 static void watched_free(struct watched *w) {
     vx_timeline_close(&w->timeline);
     vx_ring_close(&w->ring);
+    json_decref(w->quarantined);
     free(w);
 }
 
@@ -176,22 +177,46 @@ void vx_telemetry_detach(struct vx_telemetry *t, int64_t job_id) {
 
 void vx_telemetry_worker_lost(struct vx_telemetry *t, const char *reason) {
     pthread_mutex_lock(&t->lock);
-    if (strcmp(reason, "killed") == 0) {
-        t->totals.workers_killed++;
-    } else {
-        t->totals.workers_failed++;
+    for (int i = 0; i < VX_DEATH_REASONS; i++) {
+        t->totals.lost[i] += strcmp(reason, vx_death_reasons[i]) == 0;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+/* With the lock held. */
+static struct watched *find(struct vx_telemetry *t, int64_t job_id) {
+    struct watched *w = t->list;
+    while (w && w->job_id != job_id) {
+        w = w->next;
+    }
+    return w;
+}
+
+void vx_telemetry_workers(struct vx_telemetry *t, int64_t job_id, uint32_t workers) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    if (w) {
+        w->workers = workers;
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+void vx_telemetry_quarantined(struct vx_telemetry *t, int64_t job_id, const char *case_name) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    if (w && !w->quarantined) {
+        w->quarantined = json_array();
+    }
+    if (w) {
+        json_array_append_new(w->quarantined, json_string(case_name));
     }
     pthread_mutex_unlock(&t->lock);
 }
 
 json_t *vx_telemetry_progress(struct vx_telemetry *t, int64_t job_id) {
-    json_t *ret = NULL;
     pthread_mutex_lock(&t->lock);
-    for (struct watched *w = t->list; w && !ret; w = w->next) {
-        if (w->job_id == job_id) {
-            ret = watched_progress(w);
-        }
-    }
+    struct watched *w = find(t, job_id);
+    json_t *ret = w ? watched_progress(w) : NULL;
     pthread_mutex_unlock(&t->lock);
     return ret;
 }
@@ -244,10 +269,10 @@ static void write_totals(struct vx_buf *out, const struct totals *s) {
                   (double)s->slot_wait_ns * 1e-9);
     head(out, "voxeld_worker_restarts_total", "counter",
          "Workers that were lost and brought back.");
-    vx_buf_printf(out,
-                  "voxeld_worker_restarts_total{reason=\"killed\"} %llu\n"
-                  "voxeld_worker_restarts_total{reason=\"failed\"} %llu\n",
-                  (unsigned long long)s->workers_killed, (unsigned long long)s->workers_failed);
+    for (int i = 0; i < VX_DEATH_REASONS; i++) {
+        vx_buf_printf(out, "voxeld_worker_restarts_total{reason=\"%s\"} %llu\n",
+                      vx_death_reasons[i], (unsigned long long)s->lost[i]);
+    }
 }
 
 /* One line per running job for a gauge; the families stand together, as the format wants it. */

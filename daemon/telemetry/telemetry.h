@@ -28,12 +28,16 @@ void vx_telemetry_free(struct vx_telemetry *t);
 int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *job, int timeline_fd,
                         int ring_fd, struct vx_err *err);
 void vx_telemetry_detach(struct vx_telemetry *t, int64_t job_id);
-/* A worker of the job was lost; for the restart counter. reason: "killed", "failed". */
+/* A worker was lost; for the restart counter. reason: daemon/session/death.h. */
 void vx_telemetry_worker_lost(struct vx_telemetry *t, const char *reason);
+/* What the supervisor changed in an attached session: workers wanted, a case taken out. */
+void vx_telemetry_workers(struct vx_telemetry *t, int64_t job_id, uint32_t workers);
+void vx_telemetry_quarantined(struct vx_telemetry *t, int64_t job_id, const char *case_name);
 
 /* Live progress of a running job: {"epoch", "epochs", "iteration", "iterations", "done", "total",
  * "train_loss", "val_loss", "ema_dice", "best_dice", "seconds_per_step", "loader_wait_ratio",
- * "accelerator_utilisation", "phase_seconds", "queue_depth", "workers", "eta_seconds", "phase"};
+ * "accelerator_utilisation", "phase_seconds", "queue_depth", "workers", "eta_seconds", "phase",
+ * "quarantined": [case]};
  * figures not known yet are left out. New reference; NULL while the job is not attached or has not
  * begun. */
 json_t *vx_telemetry_progress(struct vx_telemetry *t, int64_t job_id);

@@ -135,6 +135,9 @@ json_t *watched_progress(const struct watched *w) {
     json_object_set_new(o, "phase_seconds", phases);
     json_object_set_new(o, "queue_depth", json_integer(w->depth));
     json_object_set_new(o, "workers", json_integer(w->workers));
+    if (w->quarantined) {
+        json_object_set_new(o, "quarantined", json_copy(w->quarantined));
+    }
     if (p->state == VX_STEP_TOTAL) {
         json_object_set_new(o, "validated_cases", json_integer(p->case_index));
         json_object_set_new(o, "validation_cases", json_integer(p->cases));

@@ -3,6 +3,7 @@
 #ifndef VX_DAEMON_TELEMETRY_WATCHED_H
 #define VX_DAEMON_TELEMETRY_WATCHED_H
 
+#include "daemon/session/death.h"
 #include "session/control.h"
 #include "session/ring.h"
 #include "session/timeline.h"
@@ -22,7 +23,7 @@ struct totals {
     uint64_t phase_ns[VX_PHASE_COUNT];
     uint64_t augment_ns[VX_TIMELINE_TRANSFORMS];
     uint64_t read_ns, decompress_ns, slot_wait_ns, bytes_read, samples;
-    uint64_t workers_killed, workers_failed;
+    uint64_t lost[VX_DEATH_REASONS]; /* workers */
 };
 
 struct window_step {
@@ -35,6 +36,7 @@ struct watched {
     int64_t job_id;
     char device[32];
     uint32_t epochs, iterations, val_iterations, workers;
+    json_t *quarantined; /* owned array of case names; NULL: none */
     struct vx_timeline timeline;
     struct vx_ring ring;
     uint64_t last_seq;

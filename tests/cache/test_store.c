@@ -143,6 +143,11 @@ Test(cache_store, info_and_locations) {
     cr_assert_str_eq(vx_cache_key_hex(cache), FIXTURE_KEY);
     cr_assert(vx_cache_has_case(cache, "b") && !vx_cache_has_case(cache, "c"));
     cr_assert_eq(vx_cache_case_open(cache, "c", &c, &e), VX_E_NOT_FOUND);
+    for (int part = VX_CACHE_PART_CASE; part <= VX_CACHE_PART_LOCATIONS; part++) {
+        vx_auto_free char *path = vx_cache_part_path(cache, "a", (enum vx_cache_part)part);
+        cr_assert(path && vx_path_exists(path), "%s", path);
+    }
+    cr_assert_null(vx_cache_part_path(cache, "nobody", VX_CACHE_PART_CASE));
     expect_ok(vx_cache_case_open(cache, "b", &c, &e));
     const struct vx_cache_info *in = vx_cache_case_info(c);
     const struct vx_cache_info *was = &f[0].data.info;

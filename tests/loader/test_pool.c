@@ -1,4 +1,5 @@
 /* Pool sizes and choices. */
+#include "base/budget.h"
 #include "loader/made_up_store.h"
 #include "loader/maker.h"
 #include "loader/pool.h"
@@ -26,6 +27,28 @@ Test(loader_pool, plan_respects_cores_wishes_and_memory) {
     cr_assert_eq(p.workers, 1, "one is always there");
     cr_assert_eq(p.worker_bytes, vx_maker_bytes(r));
     vx_recipe_free(r);
+}
+
+static const char *cpus_for(uint32_t cores, uint32_t threads, uint32_t workers, bool *ret_bound) {
+    static char text[64];
+    struct vx_cpus allowed, got;
+    cr_assert(vx_cpus_parse("1-4,8-9,70", &allowed));
+    *ret_bound = vx_pool_cpus(&allowed, cores, threads, workers, &got);
+    return vx_cpus_format(&got, text, sizeof text);
+}
+
+Test(loader_pool, workers_keep_off_the_trainers_cpus_where_there_are_enough) {
+    bool bound;
+    cr_assert_str_eq(cpus_for(7, 2, 5, &bound), "3-4,8-9,70");
+    cr_assert(bound);
+    cr_assert_str_eq(cpus_for(7, 5, 1, &bound), "9,70");
+    cr_assert(bound);
+    cr_assert_str_eq(cpus_for(7, 5, 3, &bound), "1-4,8-9,70", "eight wanted, seven there");
+    cr_assert_not(bound);
+    cr_assert_str_eq(cpus_for(4, 2, 3, &bound), "1-4,8-9,70", "a quota of four");
+    cr_assert_not(bound);
+    cr_assert_str_eq(cpus_for(7, 0, 3, &bound), "1-4,8-9,70", "a trainer without threads");
+    cr_assert_not(bound);
 }
 
 Test(loader_pool, balance_and_who_leaves) {
