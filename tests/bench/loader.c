@@ -1,20 +1,19 @@
-/* How many augmented samples one core makes, reading included, with nnU-Net's Hippocampus plan (40
- * x 56 x 40, batch 9), through one worker process and the ring, as in training; and what the worker
- * holds in memory.
+/* Augmented samples of one real worker process, through the ring, as in training, with the cost of
+ * each. tests/bench/loader.py drives it and takes turns with the peer.
  *
- *   bench_loader [SAMPLES [RAW_DATASET]]     prints one JSON object; exit status 1 where the target
- * is missed
+ *   bench_loader STORE D,H,W BATCH
  *
- * The peer's figure is batchgeneratorsv2 0.3.5 doing the same transforms with one thread: 7.8 ms a
- * sample on a fast core, without reading. */
-#include "loader_store.h"
-
+ * Every line of standard input is a number of samples to take. The answer is one line per sample,
+ * "SPATIAL WALL_NS CPU_NS" (1 where it was rotated or scaled; the time from the sample before to
+ * this one; the worker's CPU time in between), and then one line of JSON with what the worker
+ * counted since it started. Between turns the worker is stopped (SIGSTOP), so that it makes no
+ * sample that nobody times. */
 #include "augment/policy.h"
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/io.h"
 #include "base/json.h"
 #include "base/own.h"
+#include "cache/cache.h"
 #include "loader/recipe.h"
 #include "loader/worker.h"
 #include "session/control.h"
@@ -26,53 +25,68 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { PATCH_D = 40, PATCH_H = 56, PATCH_W = 40, BATCH = 9 };
-#define PEER_SECONDS 0.0078
-#define TARGET_RATIO 10.0
+#define TIMEOUT_NS 60000000000ull
 
-struct run {
+struct bench {
+    const char *dir;
+    uint32_t batch;
+    int32_t patch[3];
     struct vx_control control;
     struct vx_timeline timeline;
     struct vx_ring ring;
     struct vx_recipe *recipe;
+    pid_t worker;
+    clockid_t worker_cpu;
+    uint64_t wall_ns, cpu_ns; /* at the sample before */
 };
 
-static int make_recipe(const struct bench_store *s, struct vx_recipe **ret, struct vx_err *err) {
-    vx_auto_free uint32_t *all = malloc(s->n_cases * sizeof *all);
-    for (uint32_t i = 0; i < s->n_cases; i++) {
+/* The store's cases, all for training. */
+static int make_recipe(struct bench *b, uint32_t *ret_channels, struct vx_err *err) {
+    vx_auto_cache struct vx_cache *cache = NULL;
+    vx_auto_cache_case struct vx_cache_case *first = NULL;
+    int rc = vx_cache_open(b->dir, &cache, err);
+    size_t n = rc == VX_OK ? vx_cache_n_cases(cache) : 0;
+    if (rc != VX_OK ||
+        (rc = vx_cache_case_open(cache, vx_cache_case_name(cache, 0), &first, err)) != VX_OK) {
+        return rc;
+    }
+    vx_auto_free const char **names = calloc(n, sizeof *names);
+    vx_auto_free uint32_t *all = calloc(n, sizeof *all);
+    for (uint32_t i = 0; i < n; i++) {
+        names[i] = vx_cache_case_name(cache, i);
         all[i] = i;
     }
-    struct vx_recipe_params p = {.dataset = "Dataset004_Hippocampus",
+    *ret_channels = (uint32_t)vx_cache_case_info(first)->n_channels;
+    struct vx_recipe_params p = {.dataset = "Dataset999_Bench",
                                  .cache_key = "bench",
                                  .seed = 1,
-                                 .cases = (const char *const *)s->names,
-                                 .n_cases = s->n_cases,
+                                 .cases = names,
+                                 .n_cases = n,
                                  .train = all,
-                                 .n_train = s->n_cases,
-                                 .val = all,
-                                 .n_val = s->n_cases,
+                                 .n_train = n,
                                  .dims = 3,
-                                 .channels = 1,
-                                 .batch = BATCH,
-                                 .patch = {PATCH_D, PATCH_H, PATCH_W}};
-    return vx_recipe_create(&p, ret, err);
+                                 .channels = *ret_channels,
+                                 .batch = b->batch,
+                                 .patch = {b->patch[0], b->patch[1], b->patch[2]}};
+    return vx_recipe_create(&p, &b->recipe, err);
 }
 
-static pid_t spawn(const struct run *r, const char *dir) {
+static pid_t spawn(const struct bench *b) {
     pid_t pid = fork();
     if (pid == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
-        struct run mine = *r;
+        struct bench mine = *b;
         struct vx_worker_config c = {.control = &mine.control,
                                      .timeline = &mine.timeline,
                                      .ring = &mine.ring,
                                      .recipe = mine.recipe,
-                                     .cache_dir = dir};
+                                     .cache_dir = mine.dir};
         struct vx_err err = {0};
         if (vx_worker_run(&c, NULL, &err) != VX_OK) {
-            fprintf(stderr, "%s\n", err.text);
+            fprintf(stderr, "bench_loader: %s (%s)\n", err.text, err.where);
             _exit(1);
         }
         _exit(0);
@@ -80,94 +94,106 @@ static pid_t spawn(const struct run *r, const char *dir) {
     return pid;
 }
 
-/* Takes n samples and gives the seconds that took. */
-static int drain(struct vx_ring *ring, uint64_t n, double *ret_seconds) {
-    uint64_t start = vx_now_ns(), q;
-    struct vx_sample s;
-    for (uint64_t i = 0; i < n; i++) {
-        int rc = vx_ring_take(ring, 60000000000ull, &q, &s);
-        if (rc != VX_OK) {
-            return rc;
-        }
-        vx_ring_release(ring, q);
+static uint64_t worker_cpu_ns(const struct bench *b) {
+    struct timespec t = {0};
+    clock_gettime(b->worker_cpu, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static int start(struct bench *b, struct vx_err *err) {
+    struct vx_sample_schedule schedule = {b->batch, 1u << 20, 0, 1};
+    struct vx_knobs knobs = {.workers_wanted = 1, .keep_files_open = 1};
+    uint32_t channels = 0, size[3];
+    for (int i = 0; i < 3; i++) {
+        size[i] = (uint32_t)b->patch[i];
     }
-    *ret_seconds = (double)(vx_now_ns() - start) * 1e-9;
+    int rc = make_recipe(b, &channels, err);
+    uint32_t slots = vx_ring_plan(vx_ring_slot_bytes(channels, size), 1, b->batch, 0);
+    if (rc != VX_OK || (rc = vx_control_create(&knobs, &b->control, err)) != VX_OK ||
+        (rc = vx_timeline_create(&b->timeline, err)) != VX_OK ||
+        (rc = vx_ring_create(channels, size, &schedule, slots, 0, &b->ring, err)) != VX_OK) {
+        return rc;
+    }
+    b->worker = spawn(b);
+    if (b->worker < 0 || clock_getcpuclockid(b->worker, &b->worker_cpu) != 0) {
+        return vx_fail(err, VX_E_IO, NULL, "cannot start a worker");
+    }
     return VX_OK;
 }
 
-static json_t *report(const struct run *r, const struct vx_worker_record *w, double seconds,
-                      uint64_t n, bool real) {
-    double per_second = (double)n / seconds, all = (double)w->samples;
-    json_t *transforms = json_object();
-    for (uint32_t t = 0; t < VX_T_COUNT; t++) {
-        json_object_set_new(transforms, vx_transform_name(t),
-                            json_real((double)w->augment_ns[t] * 1e-6 / all));
+static int take(struct bench *b, uint64_t n, struct vx_err *err) {
+    struct vx_sample s;
+    uint64_t q;
+    kill(b->worker, SIGCONT);
+    b->wall_ns = vx_now_ns();
+    b->cpu_ns = worker_cpu_ns(b);
+    for (uint64_t i = 0; i < n; i++) {
+        int rc = vx_ring_take(&b->ring, TIMEOUT_NS, &q, &s);
+        if (rc != VX_OK) {
+            return vx_fail(err, rc, NULL, "the worker made no sample");
+        }
+        uint64_t wall = vx_now_ns(), cpu = worker_cpu_ns(b);
+        printf("%d %llu %llu\n", s.head->flags & VX_SLOT_SPATIAL ? 1 : 0,
+               (unsigned long long)(wall - b->wall_ns), (unsigned long long)(cpu - b->cpu_ns));
+        b->wall_ns = wall;
+        b->cpu_ns = cpu;
+        vx_ring_release(&b->ring, q);
     }
-    (void)r;
-    return json_pack(
-        "{s:s, s:s, s:f, s:f, s:f, s:f, s:f, s:s, s:I, s:f, s:f, s:f, s:o, s:f, s:f, s:s, s:s}",
-        "name", "loader", "unit", "samples/s on one core", "value", per_second, "per_cpu_second",
-        all / ((double)w->cpu_ns * 1e-9), "peer", 1 / PEER_SECONDS, "ratio",
-        per_second * PEER_SECONDS, "target_ratio", TARGET_RATIO, "data",
-        real ? "Dataset004_Hippocampus" : "made up", "samples", (json_int_t)n, "read_ms",
-        (double)w->read_ns * 1e-6 / all, "decompress_ms", (double)w->decompress_ns * 1e-6 / all,
-        "cpu_ms", (double)w->cpu_ns * 1e-6 / all, "transform_ms", transforms, "rss_anon_mb",
-        (double)w->rss_anon * 1e-6, "wait_ms", (double)w->wait_ns * 1e-6 / all, "machine",
-        getenv("VXB_MACHINE") ? getenv("VXB_MACHINE") : "", "commit",
-        getenv("VXB_COMMIT") ? getenv("VXB_COMMIT") : "");
+    kill(b->worker, SIGSTOP);
+    return VX_OK;
 }
 
-static int measure(const struct bench_store *s, uint64_t n, struct vx_err *err) {
-    struct run r = {0};
-    const uint32_t size[3] = {PATCH_D, PATCH_H, PATCH_W};
-    struct vx_sample_schedule schedule = {BATCH, 1u << 20, 0, 1};
-    struct vx_knobs knobs = {.workers_wanted = 1, .keep_files_open = 1};
-    struct vx_worker_record w = {0};
-    double seconds = 0;
-    int rc = make_recipe(s, &r.recipe, err);
-    if (rc != VX_OK || (rc = vx_control_create(&knobs, &r.control, err)) != VX_OK ||
-        (rc = vx_timeline_create(&r.timeline, err)) != VX_OK ||
-        (rc = vx_ring_create(1, size, &schedule, 32, 0, &r.ring, err)) != VX_OK) {
-        return rc;
+static int report(const struct bench *b, struct vx_err *err) {
+    struct vx_worker_record w;
+    if (!vx_timeline_worker(&b->timeline, 0, &w)) {
+        return vx_fail(err, VX_E_STATE, NULL, "the worker left no record");
     }
-    pid_t pid = spawn(&r, s->dir);
-    rc = drain(&r.ring, 200, &seconds); /* opens every case once, more or less */
-    if (rc == VX_OK) {
-        rc = drain(&r.ring, n, &seconds);
+    double per_sample = 1e-6 / (double)(w.samples ? w.samples : 1);
+    json_t *ms = json_object();
+    json_object_set_new(ms, "read", json_real((double)w.read_ns * per_sample));
+    json_object_set_new(ms, "decompress", json_real((double)w.decompress_ns * per_sample));
+    for (uint32_t t = 0; t < VX_T_COUNT; t++) {
+        json_object_set_new(ms, vx_transform_name(t),
+                            json_real((double)w.augment_ns[t] * per_sample));
     }
-    usleep(1100000); /* the worker looks at its memory once a second */
-    vx_session_gate(&r.control, &r.ring, VX_GATE_STOPPED);
-    waitpid(pid, NULL, 0);
-    if (rc != VX_OK || !vx_timeline_worker(&r.timeline, 0, &w) || !w.samples) {
-        return vx_fail(err, VX_E_STATE, NULL, "the worker made no samples");
-    }
-    vx_auto_json json_t *json = report(&r, &w, seconds, n, s->real);
-    vx_auto_free char *text = json_dumps(json, JSON_REAL_PRECISION(5));
+    vx_auto_json json_t *doc = json_pack(
+        "{s:I, s:o, s:I, s:f, s:f}", "samples", (json_int_t)w.samples, "ms", ms, "rss_anon",
+        (json_int_t)w.rss_anon, "minor_faults_per_sample",
+        (double)w.minor_faults / (double)(w.samples ? w.samples : 1), "bytes_read_per_sample",
+        (double)w.bytes_read / (double)(w.samples ? w.samples : 1));
+    vx_auto_free char *text = json_dumps(doc, JSON_REAL_PRECISION(5) | JSON_COMPACT);
     puts(text);
-    vx_ring_close(&r.ring);
-    vx_timeline_close(&r.timeline);
-    vx_control_close(&r.control);
-    vx_recipe_free(r.recipe);
-    return (double)n / seconds * PEER_SECONDS >= TARGET_RATIO && w.rss_anon <= 150000000 ? 0 : 1;
+    fflush(stdout);
+    return VX_OK;
 }
 
 int main(int argc, char **argv) {
-    uint64_t n = argc > 1 ? strtoull(argv[1], NULL, 10) : 5000;
-    char root[] = "/tmp/vx-bench-loader-XXXXXX";
+    struct bench b = {0};
     struct vx_err err = {0};
-    struct bench_store s = {0};
-    if (!mkdtemp(root)) {
-        perror("bench_loader");
-        return 1;
+    if (argc != 4 || sscanf(argv[2], "%d,%d,%d", &b.patch[0], &b.patch[1], &b.patch[2]) != 3) {
+        fputs("usage: bench_loader STORE D,H,W BATCH\n", stderr);
+        return 2;
     }
-    int rc = bench_store_make(root, argc > 2 ? argv[2] : NULL, 200, &s, &err);
-    if (rc == VX_OK) {
-        rc = measure(&s, n, &err);
+    b.dir = argv[1];
+    b.batch = (uint32_t)strtoul(argv[3], NULL, 10);
+    int rc = start(&b, &err);
+    char line[64];
+    while (rc == VX_OK && fgets(line, sizeof line, stdin)) {
+        rc = take(&b, strtoull(line, NULL, 10), &err);
+        if (rc == VX_OK) {
+            rc = report(&b, &err);
+        }
     }
-    if (err.code) {
+    if (rc != VX_OK) {
         fprintf(stderr, "bench_loader: %s (%s)\n", err.text, err.where);
     }
-    bench_store_release(&s);
-    vx_remove_tree(root, NULL);
+    if (b.worker > 0) {
+        kill(b.worker, SIGKILL);
+        waitpid(b.worker, NULL, 0);
+    }
+    vx_ring_close(&b.ring);
+    vx_timeline_close(&b.timeline);
+    vx_control_close(&b.control);
+    vx_recipe_free(b.recipe);
     return rc == VX_OK ? 0 : 1;
 }
