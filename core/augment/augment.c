@@ -1,123 +1,170 @@
+/* The order of the transforms. Mirroring comes first here although nnU-Net mirrors last: all others
+ * treat both directions of an axis alike (low resolution is told), and where the voxels come from
+ * is computed anyway, so it costs nothing there. */
 #include "augment/augment.h"
 
-#include "augment/clones.h"
+#include "augment/chain.h"
+#include "augment/kernels.h"
 #include "augment/parts.h"
 #include "base/clock.h"
 
+#include <math.h>
 #include <string.h>
 
 size_t vx_aug_scratch_bytes(const struct vx_aug_policy *p) {
-    size_t plane = (size_t)p->patch[1] * (size_t)p->patch[2];
-    size_t volume = plane * (size_t)p->patch[0];
-    size_t edges = (size_t)p->patch[0] + (size_t)p->patch[1] + (size_t)p->patch[2];
-    /* two volumes and a plane, then index rows: low resolution 3 per axis, spatial 4 of a padded
-     * row, blur one row */
-    size_t values = 2 * volume + plane + 4 * edges + 4 * 16 + 2 * VX_BLUR_RADIUS_MAX;
-    return (values * sizeof(float) + 63) / 64 * 64;
+    size_t most = vx_aug_spatial_scratch(p->patch);
+    size_t blur = vx_aug_blur_scratch(p->patch), lowres = vx_aug_lowres_scratch(p->patch);
+    most = blur > most ? blur : most;
+    most = lowres > most ? lowres : most;
+    return (most * sizeof(float) + 63) / 64 * 64;
 }
 
-/* Adds the time since *mark to one transform and moves the mark. */
-static void lap(uint64_t *ns, enum vx_transform t, uint64_t *mark) {
-    if (ns) {
-        uint64_t now = vx_now_ns();
-        ns[t] += now - *mark;
-        *mark = now;
+/* --- where the voxels come from --- */
+
+/* The copy of a source that is not the output, mirrored along z and y; along x is left to do. */
+static void copy_rows(const struct vx_aug_policy *p, const struct vx_aug_params *a, const char *src,
+                      char *out, size_t item_bytes) {
+    size_t height = (size_t)p->patch[1], row = (size_t)p->patch[2] * item_bytes;
+    for (int32_t z = 0; z < p->patch[0]; z++) {
+        for (int32_t y = 0; y < p->patch[1]; y++, out += row) {
+            size_t from_z = (size_t)(a->mirror & 1u ? p->patch[0] - 1 - z : z);
+            size_t from_y = (size_t)(a->mirror & 2u ? p->patch[1] - 1 - y : y);
+            memcpy(out, src + (from_z * height + from_y) * row, row);
+        }
     }
 }
 
-static void fetch(const struct vx_aug_policy *p, const struct vx_aug_params *a,
-                  const struct vx_aug_box *box, const float *src_image, const int16_t *src_label,
-                  float *image, int16_t *label, void *scratch) {
+static void fetch(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
+                  const struct vx_aug_params *a, const struct vx_aug_box *box,
+                  const float *src_image, const int16_t *src_label, float *image, int16_t *label,
+                  void *scratch) {
+    size_t n = vx_aug_box_voxels(box);
     if (a->spatial) {
-        vx_aug_spatial(p, a, box, src_image, src_label, image, label, scratch);
+        vx_aug_spatial(k, p, a, box, src_image, src_label, image, label, scratch);
         return;
     }
-    size_t n = vx_aug_box_voxels(box);
-    if (src_image != image) {
-        memcpy(image, src_image, p->channels * n * sizeof *image);
+    for (uint32_t c = 0; src_image != image && c < p->channels; c++) {
+        copy_rows(p, a, (const char *)(src_image + c * n), (char *)(image + c * n), sizeof *image);
     }
     if (src_label != label) {
-        memcpy(label, src_label, n * sizeof *label);
+        copy_rows(p, a, (const char *)src_label, (char *)label, sizeof *label);
     }
 }
 
-/* Noise to gamma: what changes intensities. */
-static void intensities(const struct vx_aug_policy *p, const struct vx_aug_params *a, float *image,
-                        void *scratch, uint64_t *ns, uint64_t *mark) {
-    size_t n = (size_t)p->patch[0] * (size_t)p->patch[1] * (size_t)p->patch[2];
-    uint32_t blur_axes = p->dims == 2 ? 6u : 7u;
-    uint32_t lowres_axes = p->dims == 2 || p->dummy_2d ? 6u : 7u;
+/* --- what changes intensities --- */
+
+static uint32_t blur_axes(const struct vx_aug_policy *p) {
+    return p->dims == 2 ? 6u : 7u;
+}
+
+static uint32_t lowres_axes(const struct vx_aug_policy *p) {
+    return p->dims == 2 || p->dummy_2d ? 6u : 7u;
+}
+
+static void contrast(struct vx_chain *c, float factor) {
+    struct vx_aug_stats s;
+    vx_chain_run(c, VX_T_CONTRAST, &s);
+    vx_chain_add(c, VX_OP_STRETCH, VX_T_CONTRAST, (float)s.mean, factor, s.min, s.max);
+}
+
+/* An exponent on the channel brought to [0, 1] and back, upside down where inverted; mean and
+ * deviation are restored. */
+static void gamma_power(struct vx_chain *c, float exponent, bool inverted) {
+    enum vx_transform t = inverted ? VX_T_GAMMA_INVERTED : VX_T_GAMMA;
+    struct vx_aug_stats before, after;
+    float sign = inverted ? -1.0f : 1.0f;
+    vx_chain_run(c, t, &before);
+    vx_chain_add(c, VX_OP_POWER, t, sign, inverted ? -before.max : before.min,
+                 before.max - before.min, exponent);
+    vx_chain_run(c, t, &after);
+    double deviation = sqrt(after.variance);
+    double factor = sqrt(before.variance) / (deviation > 1e-7 ? deviation : 1e-7);
+    vx_chain_add(c, VX_OP_RESTORE, t, sign, (float)after.mean, (float)factor,
+                 sign * (float)before.mean);
+}
+
+/* Channel number i; c has nothing noted. */
+static void change_channel(struct vx_chain *c, const struct vx_aug_policy *p,
+                           const struct vx_aug_params *a, uint32_t i, void *scratch) {
+    struct vx_blur blur;
+    struct vx_lowres lowres;
+    if (!a->spatial && a->mirror & 4u) {
+        vx_chain_add(c, VX_OP_REVERSE, VX_T_MIRROR, 0, 0, 0, 0);
+    }
     if (a->noise) {
-        vx_aug_noise(a, image, n * p->channels);
-        lap(ns, VX_T_NOISE, mark);
+        vx_chain_add(c, VX_OP_NOISE, VX_T_NOISE, a->noise_sigma, 0, 0, 0);
     }
-    for (uint32_t c = 0; c < p->channels; c++) {
-        float *x = image + c * n;
-        if (a->blur >> c & 1u) {
-            vx_aug_blur(x, p->patch, a->blur_sigma[c], blur_axes, scratch);
-            lap(ns, VX_T_BLUR, mark);
-        }
-        if (a->brightness) {
-            vx_aug_brightness(x, n, a->brightness_factor[c]);
-            lap(ns, VX_T_BRIGHTNESS, mark);
-        }
-        if (a->contrast) {
-            vx_aug_contrast(x, n, a->contrast_factor[c]);
-            lap(ns, VX_T_CONTRAST, mark);
-        }
-        if (a->lowres >> c & 1u) {
-            vx_aug_lowres(x, p->patch, a->zoom[c], lowres_axes, scratch);
-            lap(ns, VX_T_LOWRES, mark);
-        }
-        if (a->gamma_inverted) {
-            vx_aug_gamma(x, n, a->gamma_inverted_exponent[c], true);
-            lap(ns, VX_T_GAMMA_INVERTED, mark);
-        }
-        if (a->gamma) {
-            vx_aug_gamma(x, n, a->gamma_exponent[c], false);
-            lap(ns, VX_T_GAMMA, mark);
-        }
+    if (a->blur >> i & 1u) {
+        vx_chain_run(c, VX_T_BLUR, NULL);
+        vx_aug_blur_begin(&blur, c->kernels, c->x, c->size, a->blur_sigma[i], blur_axes(p),
+                          scratch);
+        vx_chain_make(c, vx_aug_blur_plane, &blur, VX_T_BLUR);
+    }
+    if (a->brightness) {
+        vx_chain_add(c, VX_OP_SCALE, VX_T_BRIGHTNESS, a->brightness_factor[i], 0, 0, 0);
+    }
+    if (a->contrast) {
+        contrast(c, a->contrast_factor[i]);
+    }
+    if (a->lowres >> i & 1u) {
+        vx_chain_run(c, VX_T_LOWRES, NULL);
+        vx_aug_lowres_begin(&lowres, c->kernels, c->x, c->size, a->zoom[i], lowres_axes(p),
+                            a->mirror, scratch);
+        vx_aug_lap(c->ns, VX_T_LOWRES, c->mark);
+        vx_chain_make(c, vx_aug_lowres_plane, &lowres, VX_T_LOWRES);
+    }
+    if (a->gamma_inverted) {
+        gamma_power(c, a->gamma_inverted_exponent[i], true);
+    }
+    if (a->gamma) {
+        gamma_power(c, a->gamma_exponent[i], false);
+    }
+    if (p->mask_channels >> i & 1u) {
+        vx_chain_add(c, VX_OP_MASK, VX_T_LABELS, 0, 0, 0, 0);
+    }
+    vx_chain_run(c, VX_T_LABELS, NULL);
+}
+
+/* Labels as they leave: mirrored along x where that is left to do, and -1 made 0 (unless channels
+ * are to be masked by it first). */
+static void reverse_labels(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
+                           int16_t *label) {
+    size_t width = (size_t)p->patch[2], rows = (size_t)p->patch[0] * (size_t)p->patch[1];
+    for (size_t r = 0; r < rows; r++) {
+        k->reverse_labels(label + r * width, width);
     }
 }
 
-VX_CLONES
-static void mask_channel(float *restrict x, const int16_t *restrict label, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        x[i] = label[i] < 0 ? 0.0f : x[i];
+void vx_aug_apply_with(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
+                       const struct vx_aug_params *a, const struct vx_aug_box *box,
+                       const float *src_image, const int16_t *src_label, float *image,
+                       int16_t *label, void *scratch, uint64_t *ns) {
+    size_t n = (size_t)p->patch[0] * (size_t)p->patch[1] * (size_t)p->patch[2];
+    uint64_t mark = ns ? vx_now_ns() : 0;
+    fetch(k, p, a, box, src_image, src_label, image, label, scratch);
+    vx_aug_lap(ns, VX_T_SPATIAL, &mark);
+    if (!a->spatial && a->mirror & 4u) {
+        reverse_labels(k, p, label);
+        vx_aug_lap(ns, VX_T_MIRROR, &mark);
     }
-}
-
-VX_CLONES
-static void outside_to_background(int16_t *label, size_t n) {
-    for (size_t i = 0; i < n; i++) {
-        label[i] = label[i] < 0 ? 0 : label[i];
+    for (uint32_t i = 0; i < p->channels; i++) {
+        struct vx_chain c = {
+            .kernels = k,
+            .x = image + i * n,
+            .label = label,
+            .size = {p->patch[0], p->patch[1], p->patch[2]},
+            .noise = {a->seed, a->stream << 16 | VX_PURPOSE_NOISE_VOXELS, a->k, a->j},
+            .number = i * n,
+            .ns = ns,
+            .mark = &mark};
+        change_channel(&c, p, a, i, scratch);
     }
-}
-
-void vx_aug_labels(float *image, int16_t *label, size_t n, uint32_t channels, uint32_t mask) {
-    for (uint32_t c = 0; c < channels; c++) {
-        if (mask >> c & 1u) {
-            mask_channel(image + c * n, label, n);
-        }
-    }
-    outside_to_background(label, n);
+    k->background(label, n);
+    vx_aug_lap(ns, VX_T_LABELS, &mark);
 }
 
 void vx_aug_apply(const struct vx_aug_policy *p, const struct vx_aug_params *a,
                   const struct vx_aug_box *box, const float *src_image, const int16_t *src_label,
                   float *image, int16_t *label, void *scratch, uint64_t *ns) {
-    size_t n = (size_t)p->patch[0] * (size_t)p->patch[1] * (size_t)p->patch[2];
-    uint64_t mark = ns ? vx_now_ns() : 0;
-    fetch(p, a, box, src_image, src_label, image, label, scratch);
-    lap(ns, VX_T_SPATIAL, &mark);
-    intensities(p, a, image, scratch, ns, &mark);
-    if (a->mirror) {
-        for (uint32_t c = 0; c < p->channels; c++) {
-            vx_aug_mirror_image(image + c * n, p->patch, a->mirror);
-        }
-        vx_aug_mirror_label(label, p->patch, a->mirror);
-        lap(ns, VX_T_MIRROR, &mark);
-    }
-    vx_aug_labels(image, label, n, p->channels, p->mask_channels);
-    lap(ns, VX_T_LABELS, &mark);
+    vx_aug_apply_with(vx_aug_kernels(), p, a, box, src_image, src_label, image, label, scratch, ns);
 }

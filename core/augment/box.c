@@ -22,7 +22,8 @@ void vx_aug_matrix(const struct vx_aug_policy *p, const struct vx_aug_params *a,
     };
     for (int i = 0; i < 3; i++) {
         for (int j = 0; j < 3; j++) {
-            ret[i][j] = m[i][j] * (planar(p) && j == 0 ? 1.0 : (double)a->scale);
+            double scale = planar(p) && j == 0 ? 1.0 : (double)a->scale;
+            ret[i][j] = m[i][j] * (a->mirror >> j & 1u ? -scale : scale);
         }
     }
 }
@@ -50,6 +51,24 @@ void vx_aug_source_box(const struct vx_aug_policy *p, const struct vx_aug_params
         b.margin[i] = 1;
     }
     *ret = b;
+}
+
+void vx_aug_source_layout(const struct vx_aug_policy *p, const struct vx_aug_params *a,
+                          const struct vx_aug_box *b, struct vx_aug_layout *ret) {
+    int64_t dim[3], at[3];
+    for (int i = 0; i < 3; i++) {
+        dim[i] = b->size[i] + 2 * b->margin[i];
+        at[i] = b->margin[i];
+    }
+    struct vx_aug_layout l = {0, {dim[0] * dim[1] * dim[2], dim[1] * dim[2], dim[2]}};
+    for (int i = 0; i < 2; i++) {
+        if (!a->spatial && a->mirror >> i & 1u) {
+            at[i] = p->patch[i] - 1;
+            l.stride[i + 1] = -l.stride[i + 1];
+        }
+    }
+    l.first = (at[0] * dim[1] + at[1]) * dim[2] + at[2];
+    *ret = l;
 }
 
 size_t vx_aug_box_voxels(const struct vx_aug_box *b) {

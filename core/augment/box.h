@@ -18,6 +18,15 @@ struct vx_aug_box {
 
 void vx_aug_source_box(const struct vx_aug_policy *p, const struct vx_aug_params *a,
                        struct vx_aug_box *ret);
+/* How a loader fills the source arrays: where the box's first voxel goes, and how far channels, z
+ * and y neighbours are apart, in voxels (x neighbours adjoin). Where nothing is interpolated the
+ * arrays are the output itself, and the distances along mirrored axes 0 and 1 are negative. */
+struct vx_aug_layout {
+    int64_t first, stride[3];
+};
+
+void vx_aug_source_layout(const struct vx_aug_policy *p, const struct vx_aug_params *a,
+                          const struct vx_aug_box *b, struct vx_aug_layout *ret);
 /* Voxels of one channel of the source arrays of this box, margins included. */
 size_t vx_aug_box_voxels(const struct vx_aug_box *b);
 /* The most vx_aug_box_voxels can return for this policy. */
@@ -27,7 +36,7 @@ void vx_aug_box_clear_margins(const struct vx_aug_box *b, uint32_t channels, flo
                               int16_t *label);
 
 /* The matrix [3][3] that maps coordinates of the final patch, from its centre, to the initial
- * patch, from its centre: Rz * Ry * Rx * diag(scale). */
+ * patch, from its centre: Rz * Ry * Rx * diag(scale), columns of mirrored axes negated. */
 void vx_aug_matrix(const struct vx_aug_policy *p, const struct vx_aug_params *a, double ret[3][3]);
 
 #endif

@@ -1,53 +1,78 @@
-/* The transforms of one channel or sample, one file each; augment.c calls them in order. Private to
- * this room (tests hold each against a slow version). size is [D][H][W]. Thread: any. */
+/* The transforms that look at more than one voxel; augment.c calls them in order. Private to this
+ * room. size is [D][H][W]. Thread: any. */
 #ifndef VX_AUGMENT_PARTS_H
 #define VX_AUGMENT_PARTS_H
 
 #include "augment/augment.h"
+#include "augment/kernels.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* Sums of a channel; sums are made in 16 fixed lanes of doubles, so they are the same on every CPU.
- */
-struct vx_aug_stats {
-    float min, max;
-    double mean, variance; /* unbiased; 0 for one voxel */
-};
-void vx_aug_stats(const float *x, size_t n, struct vx_aug_stats *ret);
+/* vx_aug_apply with the kernels of the caller's choice. */
+void vx_aug_apply_with(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
+                       const struct vx_aug_params *a, const struct vx_aug_box *box,
+                       const float *src_image, const int16_t *src_label, float *image,
+                       int16_t *label, void *scratch, uint64_t *ns);
 
-/* spatial.c: trilinear image (0 outside the initial patch), voted labels (-1 outside). */
-void vx_aug_spatial(const struct vx_aug_policy *p, const struct vx_aug_params *a,
-                    const struct vx_aug_box *box, const float *src_image, const int16_t *src_label,
-                    float *image, int16_t *label, void *scratch);
+/* --- spatial.c --- */
 
-/* noise.c: x[n] += sigma * normal values; n counts all channels. */
-void vx_aug_noise(const struct vx_aug_params *a, float *x, size_t n);
+/* Trilinear image (0 outside the initial patch), voted labels (-1 outside), mirrored. */
+void vx_aug_spatial(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
+                    const struct vx_aug_params *a, const struct vx_aug_box *box,
+                    const float *src_image, const int16_t *src_label, float *image, int16_t *label,
+                    void *scratch);
+size_t vx_aug_spatial_scratch(const int32_t size[3]); /* floats */
 
-/* filters.c: taps on each side for a sigma, 1 .. VX_BLUR_RADIUS_MAX; weight[0] is the centre's. */
+/* --- blur.c --- */
+
+/* Taps on each side for a sigma, 1 .. VX_BLUR_RADIUS_MAX; weight[0] is the centre's. */
 #define VX_BLUR_RADIUS_MAX 9
 int vx_aug_blur_kernel(float sigma, float weight[VX_BLUR_RADIUS_MAX + 1]);
-/* One channel, separable, reflecting at the edges without repeating them. axes: bit i = axis i is
- * blurred. scratch holds one volume, one plane and one row with its padding. */
-void vx_aug_blur(float *x, const int32_t size[3], const float sigma[3], uint32_t axes,
-                 float *scratch);
 
-/* intensity.c */
-void vx_aug_brightness(float *x, size_t n, float factor);
-void vx_aug_contrast(float *x, size_t n, float factor);
+/* Blurring one channel, reflecting at the edges without repeating them. */
+struct vx_blur {
+    const struct vx_aug_kernels *kernels;
+    float *x; /* in place, plane by plane */
+    int32_t size[3], radius[3];
+    float weight[3][VX_BLUR_RADIUS_MAX + 1];
+    float *half;   /* plane z, blurred along z */
+    float *kept;   /* the last radius[0] planes as they were */
+    float *padded; /* one row with its reflected ends */
+};
 
-/* Down by nearest-exact, up linearly. axes: which are resized. scratch: two volumes, one
- * plane, and index rows. */
-void vx_aug_lowres(float *x, const int32_t size[3], float zoom, uint32_t axes, float *scratch);
+/* axes: bit i = axis i is blurred. scratch holds vx_aug_blur_scratch floats until the last plane.
+ */
+void vx_aug_blur_begin(struct vx_blur *b, const struct vx_aug_kernels *k, float *x,
+                       const int32_t size[3], const float sigma[3], uint32_t axes, float *scratch);
+void vx_aug_blur_plane(void *blur, int32_t z); /* a vx_plane_fn */
+size_t vx_aug_blur_scratch(const int32_t size[3]);
 
-/* Exponent on the range-normalised channel, mean and deviation restored. */
-void vx_aug_gamma(float *x, size_t n, float exponent, bool inverted);
+/* --- lowres.c --- */
 
-/* mirror.c: in place. */
-void vx_aug_mirror_image(float *x, const int32_t size[3], uint32_t axes);
-void vx_aug_mirror_label(int16_t *x, const int32_t size[3], uint32_t axes);
+/* Index i of an axis lies between lo[i] and hi[i] of the small one, which picks these voxels. */
+struct vx_ladder {
+    int32_t *lo, *hi, *picked;
+    float *f;
+    int32_t small; /* voxels of the small axis */
+};
 
-/* augment.c: channels of mask become 0 where the label is -1, then -1 becomes 0. */
-void vx_aug_labels(float *image, int16_t *label, size_t n, uint32_t channels, uint32_t mask);
+struct vx_lowres {
+    const struct vx_aug_kernels *kernels;
+    float *x;
+    int32_t size[3];
+    struct vx_ladder ladder[3];
+    float *wide; /* [small z][small y][W] */
+    float *slab; /* [small y][W] */
+};
+
+/* axes: which are resized. mirror: which run backwards. scratch holds vx_aug_lowres_scratch floats
+ * until the last plane. */
+void vx_aug_lowres_begin(struct vx_lowres *r, const struct vx_aug_kernels *k, float *x,
+                         const int32_t size[3], float zoom, uint32_t axes, uint32_t mirror,
+                         float *scratch);
+void vx_aug_lowres_plane(void *lowres, int32_t z); /* a vx_plane_fn */
+size_t vx_aug_lowres_scratch(const int32_t size[3]);
 
 #endif

@@ -11,8 +11,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VX_AUG_VERSION                                                                             \
-    3 /* of formulas, draw order and purposes; any change that moves a byte raises it */
+/* Of formulas, draw order and purposes; any change that moves a byte raises it.
+ * 3: low resolution picks voxels by PyTorch's float arithmetic.
+ * 4: mirroring comes first, so noise is numbered and sums are taken in the mirrored sample; sums go
+ *    block by block; polynomials and interpolation round once per a * b + c. */
+#define VX_AUG_VERSION      4
 #define VX_AUG_MAX_CHANNELS 32
 
 /* In the order of application. The numbers index times per transform. */

@@ -129,23 +129,21 @@ static void tell(const struct listener *l, enum vx_making stage) {
     }
 }
 
-/* Reads the box's voxels behind its margins; image and label are the arrays with margins. */
+/* Reads the box's voxels to where the augmentation wants them. */
 static int read_box(struct vx_open_case *c, const struct vx_place *place,
-                    const struct vx_aug_box *box, float *image, int16_t *label,
-                    const struct listener *listener, struct vx_err *err) {
-    int64_t lo[3], hi[3], dim[3];
+                    const struct vx_aug_box *box, const struct vx_aug_layout *to, float *image,
+                    int16_t *label, const struct listener *listener, struct vx_err *err) {
+    int64_t lo[3], hi[3];
     for (int i = 0; i < 3; i++) {
         lo[i] = place->lo[i] + box->lo[i];
         hi[i] = lo[i] + box->size[i];
-        dim[i] = box->size[i] + 2 * box->margin[i];
     }
-    const int64_t stride[3] = {dim[0] * dim[1] * dim[2], dim[1] * dim[2], dim[2]};
-    int64_t first = box->margin[0] * stride[1] + box->margin[1] * stride[2] + box->margin[2];
     tell(listener, VX_MAKING_IMAGE);
-    int rc = vx_cache_read_box(c->handle, VX_CACHE_IMAGE, lo, hi, image + first, stride, err);
+    int rc =
+        vx_cache_read_box(c->handle, VX_CACHE_IMAGE, lo, hi, image + to->first, to->stride, err);
     if (rc == VX_OK) {
         tell(listener, VX_MAKING_LABEL);
-        rc = vx_cache_read_box(c->handle, VX_CACHE_SEG, lo, hi, label + first, stride, err);
+        rc = vx_cache_read_box(c->handle, VX_CACHE_SEG, lo, hi, label + to->first, to->stride, err);
     }
     return rc;
 }
@@ -190,7 +188,9 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
     /* what needs no interpolation is read where it belongs */
     float *source = a.spatial ? m->source : image;
     int16_t *source_label = a.spatial ? m->source_label : label;
-    rc = read_box(c, &made.place, &box, source, source_label, &listener, err);
+    struct vx_aug_layout layout;
+    vx_aug_source_layout(p, &a, &box, &layout);
+    rc = read_box(c, &made.place, &box, &layout, source, source_label, &listener, err);
     if (rc != VX_OK) {
         return rc;
     }

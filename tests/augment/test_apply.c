@@ -1,14 +1,7 @@
-/* The whole sequence: repeatable, in place where it may be, and equal to its parts in order. */
-#include "augment/augment.h"
-#include "augment/parts.h"
-#include "base/err.h"
+/* The whole sequence: repeatable, in place where it may be, the same from every instruction set,
+ * and equal to its transforms one by one. */
+#include "alone.h"
 #include "base/hash.h"
-#include "base/own.h"
-#include "base/rng.h"
-
-#include <criterion/criterion.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { C = 2 };
 
@@ -22,16 +15,15 @@ struct sample {
     size_t n, box_n;
 };
 
-static void setup(struct sample *s, uint64_t k) {
-    int32_t patch[3] = {9, 12, 10};
-    cr_assert_eq(vx_aug_policy_default(3, C, patch, &s->p), VX_OK);
+static void setup_patch(struct sample *s, const int32_t patch[3], uint64_t k) {
+    cr_assert_eq(vx_aug_policy_default(patch[0] == 1 ? 2 : 3, C, patch, &s->p), VX_OK);
     s->p.mask_channels = 2;
     vx_aug_draw(&s->p, 77, 0, k, 1, &s->a);
     vx_aug_source_box(&s->p, &s->a, &s->box);
-    s->n = 9 * 12 * 10;
+    s->n = alone_voxels(patch);
     s->box_n = vx_aug_box_voxels(&s->box);
     s->src = malloc(C * s->box_n * sizeof(float));
-    s->src_label = malloc(s->box_n * sizeof(int16_t));
+    s->src_label = malloc((s->box_n + 1) * sizeof(int16_t));
     s->image = malloc(C * s->n * sizeof(float));
     s->label = malloc(s->n * sizeof(int16_t));
     s->scratch = aligned_alloc(64, vx_aug_scratch_bytes(&s->p));
@@ -43,6 +35,10 @@ static void setup(struct sample *s, uint64_t k) {
         s->src_label[i] = (int16_t)((int)vx_rng_below(&r, 4) - 1);
     }
     vx_aug_box_clear_margins(&s->box, C, s->src, s->src_label);
+}
+
+static void setup(struct sample *s, uint64_t k) {
+    setup_patch(s, (const int32_t[3]){9, 12, 10}, k);
 }
 
 static void teardown(struct sample *s) {
@@ -59,57 +55,77 @@ static void run(struct sample *s) {
     cr_assert_gt(ns[VX_T_LABELS], 0);
 }
 
-/* Transform by transform over all channels, the order of the list. */
-static void by_parts(struct sample *s, float *image, int16_t *label) {
-    const struct vx_aug_params *a = &s->a;
-    if (a->spatial) {
-        vx_aug_spatial(&s->p, a, &s->box, s->src, s->src_label, image, label, s->scratch);
-    } else {
-        memcpy(image, s->src, C * s->n * sizeof *image);
-        memcpy(label, s->src_label, s->n * sizeof *label);
-    }
-    if (a->noise) {
-        vx_aug_noise(a, image, C * s->n);
-    }
-    for (int t = VX_T_BLUR; t <= VX_T_GAMMA; t++) {
-        for (uint32_t c = 0; c < C; c++) {
-            float *x = image + c * s->n;
-            if (t == VX_T_BLUR && a->blur >> c & 1) {
-                vx_aug_blur(x, s->p.patch, a->blur_sigma[c], 7, s->scratch);
-            } else if (t == VX_T_BRIGHTNESS && a->brightness) {
-                vx_aug_brightness(x, s->n, a->brightness_factor[c]);
-            } else if (t == VX_T_CONTRAST && a->contrast) {
-                vx_aug_contrast(x, s->n, a->contrast_factor[c]);
-            } else if (t == VX_T_LOWRES && a->lowres >> c & 1) {
-                vx_aug_lowres(x, s->p.patch, a->zoom[c], 7, s->scratch);
-            } else if (t == VX_T_GAMMA_INVERTED && a->gamma_inverted) {
-                vx_aug_gamma(x, s->n, a->gamma_inverted_exponent[c], true);
-            } else if (t == VX_T_GAMMA && a->gamma) {
-                vx_aug_gamma(x, s->n, a->gamma_exponent[c], false);
-            }
-        }
-    }
-    for (uint32_t c = 0; c < C; c++) {
-        vx_aug_mirror_image(image + c * s->n, s->p.patch, a->mirror);
-    }
-    vx_aug_mirror_label(label, s->p.patch, a->mirror);
-    vx_aug_labels(image, label, s->n, C, s->p.mask_channels);
+/* The same parameters, one transform only. */
+static struct vx_aug_params only(const struct vx_aug_params *a, enum vx_transform t) {
+    struct vx_aug_params one = *a;
+    one.spatial = a->spatial && t == VX_T_SPATIAL;
+    one.noise = a->noise && t == VX_T_NOISE;
+    one.blur = t == VX_T_BLUR ? a->blur : 0;
+    one.brightness = a->brightness && t == VX_T_BRIGHTNESS;
+    one.contrast = a->contrast && t == VX_T_CONTRAST;
+    one.lowres = t == VX_T_LOWRES ? a->lowres : 0;
+    one.gamma_inverted = a->gamma_inverted && t == VX_T_GAMMA_INVERTED;
+    one.gamma = a->gamma && t == VX_T_GAMMA;
+    one.mirror = t == VX_T_MIRROR ? a->mirror : 0;
+    return one;
 }
 
-Test(augment_apply, equals_its_parts_in_nnunets_order) {
-    for (uint64_t k = 0; k < 60; k++) {
+/* Transform by transform over the whole sample, in nnU-Net's order: mirroring and masking last.
+ * Every call makes -1 a 0, so labels are one higher until the last. */
+static void one_by_one(const struct sample *s, float *image, int16_t *label) {
+    vx_auto_free float *from = malloc(C * s->box_n * sizeof *from);
+    vx_auto_free int16_t *labels = malloc((s->box_n + 1) * sizeof *labels);
+    struct vx_aug_box box = s->box;
+    memcpy(from, s->src, C * s->box_n * sizeof *from);
+    for (size_t i = 0; i < s->box_n; i++) {
+        labels[i] = (int16_t)(s->src_label[i] + 1);
+    }
+    for (int t = VX_T_SPATIAL; t <= VX_T_LABELS; t++) {
+        struct vx_aug_params a = only(&s->a, (enum vx_transform)t);
+        struct vx_aug_policy p = s->p;
+        p.mask_channels = t == VX_T_LABELS ? s->p.mask_channels : 0;
+        vx_aug_apply(&p, &a, &box, from, labels, image, label, s->scratch, NULL);
+        memcpy(from, image, C * s->n * sizeof *from);
+        for (size_t i = 0; i < s->n; i++) {
+            labels[i] = (int16_t)(label[i] - (t == VX_T_MIRROR));
+        }
+        vx_aug_identity(&a);
+        vx_aug_source_box(&p, &a, &box);
+    }
+}
+
+Test(augment_apply, equals_its_transforms_in_nnunets_order) {
+    int noisy = 0, mirrored = 0;
+    for (uint64_t k = 0; k < 80; k++) {
         struct sample s;
         setup(&s, k);
         vx_auto_free float *image = malloc(C * s.n * sizeof(float));
         vx_auto_free int16_t *label = malloc(s.n * sizeof(int16_t));
+        noisy += s.a.noise;
+        s.a.noise = s.a.noise && !s.a.mirror; /* noise is numbered in the mirrored sample */
+        mirrored += s.a.mirror != 0;
         run(&s);
-        by_parts(&s, image, label);
-        cr_assert_eq(memcmp(image, s.image, C * s.n * sizeof *image), 0, "batch %d", (int)k);
+        one_by_one(&s, image, label);
+        for (size_t i = 0; i < C * s.n; i++) {
+            cr_assert_float_eq(image[i], s.image[i], 2e-5, "batch %d voxel %zu", (int)k, i);
+        }
         cr_assert_eq(memcmp(label, s.label, s.n * sizeof *label), 0);
         for (size_t i = 0; i < s.n; i++) {
             cr_assert_geq(s.label[i], 0);
         }
-        /* once more, over used memory */
+        teardown(&s);
+    }
+    cr_assert(noisy > 2 && mirrored > 40);
+}
+
+/* What is left in buffers from the sample before has no say. */
+Test(augment_apply, the_same_bytes_over_used_memory) {
+    for (uint64_t k = 0; k < 60; k++) {
+        struct sample s;
+        setup(&s, k);
+        vx_auto_free float *image = malloc(C * s.n * sizeof(float));
+        run(&s);
+        memcpy(image, s.image, C * s.n * sizeof(float));
         memset(s.image, 0xff, C * s.n * sizeof *image);
         memset(s.scratch, 0xff, vx_aug_scratch_bytes(&s.p));
         run(&s);
@@ -118,17 +134,67 @@ Test(augment_apply, equals_its_parts_in_nnunets_order) {
     }
 }
 
-Test(augment_apply, may_work_in_place_without_interpolation) {
-    struct sample s;
-    uint64_t k = 0;
-    for (setup(&s, k); s.a.spatial || !s.a.gamma; setup(&s, ++k)) {
+/* The source may be the output, filled as vx_aug_source_layout says. */
+Test(augment_apply, works_in_place_without_interpolation) {
+    int done = 0;
+    for (uint64_t k = 0; done < 20; k++) {
+        struct sample s;
+        struct vx_aug_layout at;
+        setup(&s, k);
+        if (!s.a.spatial) {
+            vx_auto_free float *image = malloc(C * s.n * sizeof(float));
+            vx_auto_free int16_t *label = malloc(s.n * sizeof(int16_t));
+            const int32_t *f = s.p.patch;
+            run(&s);
+            vx_aug_source_layout(&s.p, &s.a, &s.box, &at);
+            for (size_t i = 0; i < s.n; i++) {
+                int64_t x = (int64_t)i % f[2], y = (int64_t)i / f[2] % f[1],
+                        z = (int64_t)i / f[2] / f[1];
+                int64_t to = at.first + z * at.stride[1] + y * at.stride[2] + x;
+                for (int c = 0; c < C; c++) {
+                    image[to + c * at.stride[0]] = s.src[(size_t)c * s.n + i];
+                }
+                label[to] = s.src_label[i];
+            }
+            vx_aug_apply(&s.p, &s.a, &s.box, image, label, image, label, s.scratch, NULL);
+            cr_assert_eq(memcmp(image, s.image, C * s.n * sizeof(float)), 0);
+            cr_assert_eq(memcmp(label, s.label, s.n * sizeof(int16_t)), 0);
+            done++;
+        }
         teardown(&s);
     }
-    run(&s);
-    vx_aug_apply(&s.p, &s.a, &s.box, s.src, s.src_label, s.src, s.src_label, s.scratch, NULL);
-    cr_assert_eq(memcmp(s.src, s.image, C * s.n * sizeof(float)), 0);
-    cr_assert_eq(memcmp(s.src_label, s.label, s.n * sizeof(int16_t)), 0);
-    teardown(&s);
+}
+
+/* Every table of kernels gives the bytes of the portable one: odd widths, 2d, slices, and taps and
+ * angles beyond nnU-Net's. */
+Test(augment_apply, every_instruction_set_gives_the_same_bytes) {
+    static const int32_t patches[][3] = {{9, 12, 10}, {5, 7, 33},  {4, 5, 16}, {3, 6, 47},
+                                         {1, 9, 21},  {2, 19, 31}, {6, 4, 1},  {2, 3, 130}};
+    for (size_t i = 0; i < sizeof patches / sizeof *patches; i++) {
+        for (uint64_t k = 0; k < 24; k++) {
+            struct sample s;
+            setup_patch(&s, patches[i], k);
+            s.a.noise |= k % 5 == 0;
+            s.a.gamma |= k % 3 == 0;
+            s.a.blur |= k % 4 == 1 ? 3u : 0u;
+            s.a.lowres |= k % 4 == 2 ? 3u : 0u;
+            s.a.blur_sigma[0][k % 3] *= k % 2 ? 3 : 1;
+            vx_auto_free float *image = malloc(C * s.n * sizeof(float));
+            vx_auto_free int16_t *label = malloc(s.n * sizeof(int16_t));
+            EACH_KERNELS(table) {
+                vx_aug_apply_with(table, &s.p, &s.a, &s.box, s.src, s.src_label, s.image, s.label,
+                                  s.scratch, NULL);
+                if (table_i == 0) {
+                    memcpy(image, s.image, C * s.n * sizeof(float));
+                    memcpy(label, s.label, s.n * sizeof(int16_t));
+                }
+                cr_assert_eq(memcmp(image, s.image, C * s.n * sizeof(float)), 0, "%s %zu %d",
+                             table->name, i, (int)k);
+                cr_assert_eq(memcmp(label, s.label, s.n * sizeof(int16_t)), 0, "%s", table->name);
+            }
+            teardown(&s);
+        }
+    }
 }
 
 Test(augment_apply, identity_only_relabels) {
@@ -148,7 +214,7 @@ Test(augment_apply, identity_only_relabels) {
     teardown(&s);
 }
 
-/* The bytes of version 3. A change here breaks the exact resumption of jobs: raise VX_AUG_VERSION
+/* The bytes of version 4. A change here breaks the exact resumption of jobs: raise VX_AUG_VERSION
  * with it. */
 Test(augment_apply, bytes_belong_to_the_version) {
     enum { SAMPLES = 40, DIGITS = VX_SHA256_HEX - 1 };
@@ -163,6 +229,6 @@ Test(augment_apply, bytes_belong_to_the_version) {
         teardown(&s);
     }
     vx_sha256_hex(all, sizeof all - 1, hex);
-    cr_assert_eq(VX_AUG_VERSION, 3);
-    cr_assert_str_eq(hex, "5a85cea41f0b4b6b2e751cf23b8daba2d044ab3aff2e18662578a148eadb5e86");
+    cr_assert_eq(VX_AUG_VERSION, 4);
+    cr_assert_str_eq(hex, "129bfece893c00dd2f08257cb19d9c57d5cdf9e4a38953d41d6fb21761025689");
 }

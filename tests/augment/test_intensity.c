@@ -1,22 +1,12 @@
 /* Elementary functions, noise, brightness, contrast, gamma against libm and doubles. */
-#include "augment/parts.h"
+#include "alone.h"
+#include "augment/chain.h"
 #include "augment/voxel.h"
-#include "base/own.h"
-#include "base/rng.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-enum { N = 5003 };
-
-static void fill(float *x, float lo, float hi) {
-    struct vx_rng r = vx_rng_at(9, 0, 0, 0, 901);
-    for (int i = 0; i < N; i++) {
-        x[i] = vx_rng_uniform(&r, lo, hi);
-    }
-}
+enum { N = 61 * 83 };
+static const int32_t size[3] = {1, 61, 83};
 
 static double mean_of(const float *x) {
     double s = 0;
@@ -74,79 +64,98 @@ Test(augment_voxel, normal_pairs_match_box_and_muller) {
     cr_assert_float_eq(x * x + y * y, 0, 1e-6);
 }
 
+/* The same from every table and for every beginning within a group of 64 (rows of 37 values). */
 Test(augment_intensity, noise_is_the_numbered_normal_values) {
-    float x[N], before[N];
-    fill(x, -1, 1);
-    memcpy(before, x, sizeof x);
-    struct vx_aug_params a;
-    vx_aug_identity(&a);
-    a.seed = 0x123456789abcdefull;
-    a.stream = 0;
-    a.k = 12;
-    a.j = 1;
-    a.noise_sigma = 0.25f;
-    vx_aug_noise(&a, x, N);
-    double sum = 0, squares = 0;
-    for (uint32_t i = 0; i < N; i++) {
-        uint32_t group = i / VX_NOISE_GROUP, word = i % VX_NOISE_GROUP / 16, lane = i % 16;
-        uint32_t counter[4] = {VX_PURPOSE_NOISE_VOXELS, 12, 1, group * 16 + lane};
-        struct vx_rng4 r = vx_philox(a.seed, counter);
-        float pair[2];
-        vx_normal_pair(r.v[word / 2 * 2], r.v[word / 2 * 2 + 1], &pair[0], &pair[1]);
-        cr_assert_eq(x[i], before[i] + 0.25f * pair[word % 2], "value %u", i);
-        double z = (x[i] - before[i]) / 0.25;
-        sum += z;
-        squares += z * z;
+    const int32_t s[3] = {3, 41, 37};
+    enum { C = 2, ALL = C * 3 * 41 * 37 };
+    EACH_KERNELS(k) {
+        vx_auto_free float *x = alone_image(ALL, -1, 1), *before = alone_image(ALL, -1, 1);
+        struct vx_aug_params a;
+        vx_aug_identity(&a);
+        a.seed = 0x123456789abcdefull;
+        a.k = 12;
+        a.j = 1;
+        a.noise = true;
+        a.noise_sigma = 0.25f;
+        alone_apply(k, s, C, 0, &a, x, NULL);
+        double sum = 0, squares = 0;
+        for (uint32_t i = 0; i < ALL; i++) {
+            uint32_t group = i / VX_NOISE_GROUP, word = i % VX_NOISE_GROUP / 16, lane = i % 16;
+            uint32_t counter[4] = {VX_PURPOSE_NOISE_VOXELS, 12, 1, group * 16 + lane};
+            struct vx_rng4 r = vx_philox(a.seed, counter);
+            float pair[2];
+            vx_normal_pair(r.v[word / 2 * 2], r.v[word / 2 * 2 + 1], &pair[0], &pair[1]);
+            cr_assert_eq(x[i], before[i] + 0.25f * pair[word % 2], "%s, value %u", k->name, i);
+            double z = (x[i] - before[i]) / 0.25;
+            sum += z;
+            squares += z * z;
+        }
+        cr_assert_lt(fabs(sum / ALL), 0.05);
+        cr_assert_lt(fabs(squares / ALL - 1), 0.07);
     }
-    cr_assert_lt(fabs(sum / N), 0.06);
-    cr_assert_lt(fabs(squares / N - 1), 0.09);
 }
 
 Test(augment_intensity, stats) {
-    float x[N];
-    struct vx_aug_stats s;
-    fill(x, 999, 1001); /* far from zero: squares must not cancel */
-    x[77] = 995;
-    x[N - 1] = 1006;
-    vx_aug_stats(x, N, &s);
-    cr_assert(s.min == 995 && s.max == 1006);
-    cr_assert_float_eq(s.mean, mean_of(x), 1e-7);
-    cr_assert_float_eq(sqrt(s.variance), deviation_of(x), 1e-8);
-    float one = 4;
-    vx_aug_stats(&one, 1, &s);
-    cr_assert(s.mean == 4 && s.variance == 0 && s.min == 4 && s.max == 4);
+    EACH_KERNELS(k) {
+        vx_auto_free float *x = alone_image(N, 999, 1001); /* squares must not cancel */
+        struct vx_aug_stats s;
+        struct vx_chain c = {.kernels = k, .x = x, .size = {1, 1, N}};
+        x[77] = 995;
+        x[N - 1] = 1006;
+        vx_chain_run(&c, VX_T_CONTRAST, &s);
+        cr_assert(s.min == 995 && s.max == 1006);
+        cr_assert_float_eq(s.mean, mean_of(x), 1e-7);
+        cr_assert_float_eq(sqrt(s.variance), deviation_of(x), 1e-8);
+        float one = 4;
+        c = (struct vx_chain){.kernels = k, .x = &one, .size = {1, 1, 1}};
+        vx_chain_run(&c, VX_T_CONTRAST, &s);
+        cr_assert(s.mean == 4 && s.variance == 0 && s.min == 4 && s.max == 4);
+    }
 }
 
 Test(augment_intensity, brightness_and_contrast) {
-    float x[N], before[N];
-    fill(x, -3, 5);
-    memcpy(before, x, sizeof x);
-    vx_aug_brightness(x, N, 1.2f);
-    for (int i = 0; i < N; i++) {
-        cr_assert_float_eq(x[i], before[i] * 1.2, 1e-6);
-    }
-    fill(x, -3, 5);
-    vx_aug_contrast(x, N, 1.24f);
+    vx_auto_free float *before = alone_image(N, -3, 5);
     double m = mean_of(before), lo = 1e9, hi = -1e9;
     for (int i = 0; i < N; i++) {
         lo = before[i] < lo ? before[i] : lo;
         hi = before[i] > hi ? before[i] : hi;
     }
-    int clamped = 0;
-    for (int i = 0; i < N; i++) {
-        double want = fmin(fmax((before[i] - m) * 1.24 + m, lo), hi);
-        cr_assert_float_eq(x[i], want, 3e-6);
-        clamped += want == lo || want == hi;
+    EACH_KERNELS(k) {
+        vx_auto_free float *x = alone_image(N, -3, 5), *y = alone_image(N, -3, 5);
+        struct vx_aug_params a;
+        int clamped = 0;
+        vx_aug_identity(&a);
+        a.brightness = true;
+        a.brightness_factor[0] = 1.2f;
+        alone_apply(k, size, 1, 0, &a, x, NULL);
+        a.brightness = false;
+        a.contrast = true;
+        a.contrast_factor[0] = 1.24f;
+        alone_apply(k, size, 1, 0, &a, y, NULL);
+        for (int i = 0; i < N; i++) {
+            double want = fmin(fmax((before[i] - m) * 1.24 + m, lo), hi);
+            cr_assert_float_eq(x[i], before[i] * 1.2, 1e-6);
+            cr_assert_float_eq(y[i], want, 3e-6);
+            clamped += want == lo || want == hi;
+        }
+        cr_assert_gt(clamped, 100);
     }
-    cr_assert_gt(clamped, 100);
+}
+
+static void gamma_alone(const struct vx_aug_kernels *k, const int32_t shape[3], float exponent,
+                        bool inverted, float *x) {
+    struct vx_aug_params a;
+    vx_aug_identity(&a);
+    a.gamma = !inverted;
+    a.gamma_inverted = inverted;
+    a.gamma_exponent[0] = a.gamma_inverted_exponent[0] = exponent;
+    alone_apply(k, shape, 1, 0, &a, x, NULL);
 }
 
 static void check_gamma(float exponent, bool inverted) {
-    float x[N], before[N];
-    fill(x, -3, 5);
-    memcpy(before, x, sizeof x);
-    vx_aug_gamma(x, N, exponent, inverted);
-    double y[N], lo = 1e9, hi = -1e9, mean = 0, deviation = 0;
+    vx_auto_free float *before = alone_image(N, -3, 5);
+    vx_auto_free double *y = malloc(N * sizeof *y);
+    double lo = 1e9, hi = -1e9, mean = 0, deviation = 0;
     for (int i = 0; i < N; i++) {
         y[i] = inverted ? -(double)before[i] : before[i];
         lo = fmin(lo, y[i]);
@@ -160,12 +169,16 @@ static void check_gamma(float exponent, bool inverted) {
     for (int i = 0; i < N; i++) {
         deviation += (y[i] - mean) * (y[i] - mean) / (N - 1);
     }
-    for (int i = 0; i < N; i++) {
-        double want = (y[i] - mean) * old_deviation / sqrt(deviation) + old_mean;
-        cr_assert_float_eq(x[i], inverted ? -want : want, 2e-5);
+    EACH_KERNELS(k) {
+        vx_auto_free float *x = alone_image(N, -3, 5);
+        gamma_alone(k, size, exponent, inverted, x);
+        for (int i = 0; i < N; i++) {
+            double want = (y[i] - mean) * old_deviation / sqrt(deviation) + old_mean;
+            cr_assert_float_eq(x[i], inverted ? -want : want, 2e-5);
+        }
+        cr_assert_float_eq(mean_of(x), mean_of(before), 1e-5);
+        cr_assert_float_eq(deviation_of(x), old_deviation, 1e-5);
     }
-    cr_assert_float_eq(mean_of(x), mean_of(before), 1e-5);
-    cr_assert_float_eq(deviation_of(x), old_deviation, 1e-5);
 }
 
 Test(augment_intensity, gamma_keeps_mean_and_deviation) {
@@ -176,13 +189,16 @@ Test(augment_intensity, gamma_keeps_mean_and_deviation) {
 }
 
 Test(augment_intensity, gamma_of_a_constant_is_that_constant) {
-    float x[64];
-    for (int i = 0; i < 64; i++) {
-        x[i] = 2.5f;
-    }
-    vx_aug_gamma(x, 64, 0.8f, false);
-    vx_aug_gamma(x, 64, 1.2f, true);
-    for (int i = 0; i < 64; i++) {
-        cr_assert_float_eq(x[i], 2.5f, 1e-6);
+    EACH_KERNELS(k) {
+        const int32_t shape[3] = {1, 4, 16};
+        float x[64];
+        for (int i = 0; i < 64; i++) {
+            x[i] = 2.5f;
+        }
+        gamma_alone(k, shape, 0.8f, false, x);
+        gamma_alone(k, shape, 1.2f, true, x);
+        for (int i = 0; i < 64; i++) {
+            cr_assert_float_eq(x[i], 2.5f, 1e-6);
+        }
     }
 }

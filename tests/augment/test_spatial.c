@@ -1,16 +1,9 @@
 /* Rotation and scaling against the slow obvious version: every voxel by itself, doubles, one-hot
  * label volumes. */
-#include "augment/augment.h"
-#include "augment/parts.h"
+#include "alone.h"
 #include "augment/voxel.h"
-#include "base/err.h"
-#include "base/own.h"
-#include "base/rng.h"
 
-#include <criterion/criterion.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
 enum { LABELS = 4 }; /* -1, 0, 1, 2 */
 
@@ -102,7 +95,8 @@ struct result {
     size_t voxels, labels_compared, outside;
 };
 
-static struct result check(const struct vx_aug_policy *p, const struct vx_aug_params *a) {
+static struct result check_with(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
+                                const struct vx_aug_params *a) {
     struct volume v;
     struct vx_aug_box box;
     struct result res = {0, 0, 0};
@@ -141,7 +135,7 @@ static struct result check(const struct vx_aug_policy *p, const struct vx_aug_pa
             memcpy(src_label + to, v.label + from, (size_t)box.size[2] * sizeof(int16_t));
         }
     }
-    vx_aug_spatial(p, a, &box, src, src_label, out, label, scratch);
+    vx_aug_spatial(k, p, a, &box, src, src_label, out, label, scratch);
 
     float *one_hot[LABELS];
     for (int l = 0; l < LABELS; l++) {
@@ -151,11 +145,15 @@ static struct result check(const struct vx_aug_policy *p, const struct vx_aug_pa
         }
     }
     double m[3][3];
-    vx_aug_matrix(p, a, m);
-    size_t i = 0;
+    struct vx_aug_params straight = *a; /* mirroring: by the place of the result */
+    straight.mirror = 0;
+    vx_aug_matrix(p, &straight, m);
     for (int32_t z = 0; z < p->patch[0]; z++) {
         for (int32_t y = 0; y < p->patch[1]; y++) {
-            for (int32_t x = 0; x < p->patch[2]; x++, i++) {
+            for (int32_t x = 0; x < p->patch[2]; x++) {
+                size_t i = alone_index(p->patch, a->mirror & 1 ? p->patch[0] - 1 - z : z,
+                                       a->mirror & 2 ? p->patch[1] - 1 - y : y,
+                                       a->mirror & 4 ? p->patch[2] - 1 - x : x);
                 double g[3] = {z - (p->patch[0] - 1) / 2.0, y - (p->patch[1] - 1) / 2.0,
                                x - (p->patch[2] - 1) / 2.0};
                 double pos[3];
@@ -185,6 +183,15 @@ static struct result check(const struct vx_aug_policy *p, const struct vx_aug_pa
     }
     free_volume(&v);
     return res;
+}
+
+/* With every table of kernels. */
+static struct result check(const struct vx_aug_policy *p, const struct vx_aug_params *a) {
+    struct result r = {0, 0, 0};
+    EACH_KERNELS(k) {
+        r = check_with(k, p, a);
+    }
+    return r;
 }
 
 static struct vx_aug_policy policy(uint32_t dims, int32_t d, int32_t h, int32_t w) {
@@ -230,8 +237,12 @@ Test(augment_spatial, planes_are_bilinear) {
     a.angle[0] = 2.1f;
     a.scale = 1.3f;
     check(&p, &a);
+    a.mirror = 4;
+    check(&p, &a);
     p = policy(3, 4, 22, 17);
     cr_assert(p.dummy_2d);
+    check(&p, &a);
+    a.mirror = 7;
     check(&p, &a);
 }
 
