@@ -180,6 +180,11 @@ static json_t *progress(void *arg, int64_t id) {
     return vx_telemetry_progress(((struct vx_app *)arg)->telemetry, id);
 }
 
+static json_t *bottleneck(void *arg, int64_t id, const char *accept_language) {
+    return vx_telemetry_bottleneck(((struct vx_app *)arg)->telemetry, id,
+                                   vx_language_of(accept_language));
+}
+
 static void metrics(void *arg, struct vx_buf *out) {
     struct vx_app *app = arg;
     vx_telemetry_metrics(app->telemetry, out);
@@ -219,6 +224,7 @@ void vx_app_hooks(struct vx_app *app, struct vx_api_hooks *ret) {
         .devices = devices,
         .system = system_info,
         .progress = progress,
+        .bottleneck = bottleneck,
         .metrics = metrics,
         .ready = ready,
     };

@@ -1,7 +1,8 @@
 /* From a job's spec and its data set to everything that is needed to run it: the plan with the
  * job's overrides, the KEY and folder of its prepared data, split and recipe, and the session's
- * brief. Of a prediction only the brief (predict/plan.h). Reads small files and computes; takes milliseconds to tens of them, so the daemon runs it
- * on libuv's thread pool, never on the loop. Thread: any. */
+ * brief. Of a prediction only the brief (predict/plan.h). Reads small files and computes; takes
+ * milliseconds to tens of them, so the daemon runs it on libuv's thread pool, never on the loop.
+ * Thread: any. */
 #ifndef VX_DAEMON_RESOLVE_H
 #define VX_DAEMON_RESOLVE_H
 

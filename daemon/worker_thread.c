@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/own.h"
+#include "daemon/desk.h"
 #include "daemon/post.h"
 #include "daemon/predict/job.h"
 #include "daemon/predict/plan.h"
@@ -38,6 +39,7 @@ struct vx_worker_thread {
     atomic_bool stopping; /* the daemon wants to end */
     /* the running job; this thread only */
     struct vx_journal journal;
+    struct vx_desk desk;
     struct vx_brief *brief;
     struct vx_recorder *recorder;
     json_t *quarantined; /* owned array of rows; NULL: none */
@@ -134,7 +136,9 @@ static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoin
 static void on_worker_lost(void *ctx, const json_t *evidence) {
     struct vx_worker_thread *w = ctx;
     const char *reason = json_string_value(json_object_get(evidence, "reason"));
+    const char *name = json_string_value(json_object_get(evidence, "case"));
     vx_telemetry_worker_lost(w->o.telemetry, reason ? reason : "");
+    vx_telemetry_lost(w->o.telemetry, w->brief->job_id, reason ? reason : "?", name ? name : "");
     vx_journal_note(&w->journal, (struct vx_note){.event = strdup("worker_lost"),
                                                   .data = json_dumps(evidence, JSON_COMPACT)});
 }
@@ -169,6 +173,12 @@ static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t
         .window_max = (int)b->slots};
     w->has_loader = true;
     pthread_mutex_unlock(&w->lock);
+    const uint32_t turned[VX_KNOBS] = {(uint32_t)now->workers,
+                                       now->window ? (uint32_t)now->window : b->slots,
+                                       (uint32_t)now->keep_files_open, 0};
+    for (int k = 0; k < VX_KNOBS; k++) {
+        vx_telemetry_turned(w->o.telemetry, b->job_id, (enum vx_tune_knob)k, turned[k]);
+    }
     if (change) {
         vx_telemetry_workers(w->o.telemetry, b->job_id, (uint32_t)now->workers);
         vx_journal_note(&w->journal, (struct vx_note){.event = strdup("loader_changed"),
@@ -180,12 +190,14 @@ static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
     struct vx_worker_thread *w = ctx;
     const struct vx_brief *b = w->brief;
     struct vx_err err = {0};
-    struct vx_telemetry_job job = {b->job_id,
-                                   w->device,
-                                   b->schedule.epochs,
-                                   b->schedule.train_iterations,
-                                   b->schedule.val_iterations,
-                                   (uint32_t)w->loader.now.workers};
+    struct vx_telemetry_job job = {.job_id = b->job_id,
+                                   .device = w->device,
+                                   .epochs = b->schedule.epochs,
+                                   .iterations = b->schedule.train_iterations,
+                                   .val_iterations = b->schedule.val_iterations,
+                                   .workers = (uint32_t)w->loader.now.workers};
+    w->desk = (struct vx_desk){.store = w->o.store, .mailbox = &w->mailbox, .job = b->job_id};
+    vx_desk_telemetry(&w->desk, b, job.workers, &job);
     if (vx_telemetry_attach(w->o.telemetry, &job, timeline_fd, ring_fd, &err) != VX_OK) {
         vx_log_warn("worker", "no_telemetry job=%lld text=\"%s\"", (long long)b->job_id, err.text);
     }

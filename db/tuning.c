@@ -76,6 +76,17 @@ int vx_db_tuning_finish(struct vx_db *db, int64_t job_id, int n, const char *out
     return rc == VX_OK ? add_event(db, job_id, n, err) : rc;
 }
 
+int vx_db_tuning_on_trial(struct vx_db *db, int64_t job_id, int *ret_n, struct vx_err *err) {
+    sqlite3_int64 n = 0;
+    int rc = vx_sql_int(
+        db, "SELECT n FROM tuning WHERE job_id = ?1 AND outcome = 'trial' ORDER BY n DESC LIMIT 1",
+        &n, err, "i", (sqlite3_int64)job_id);
+    if (rc == VX_OK) {
+        *ret_n = (int)n;
+    }
+    return rc;
+}
+
 static double real_at(sqlite3_stmt *s, int column) {
     return sqlite3_column_type(s, column) == SQLITE_NULL ? (double)NAN
                                                          : sqlite3_column_double(s, column);

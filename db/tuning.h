@@ -33,6 +33,8 @@ int vx_db_tuning_add(struct vx_db *db, const struct vx_tuning *row, int *ret_n, 
 /* The outcome of row n, with an event of type "tuning". VX_E_NOT_FOUND. */
 int vx_db_tuning_finish(struct vx_db *db, int64_t job_id, int n, const char *outcome,
                         int64_t ended_ms, double measured, double noise, struct vx_err *err);
+/* Reads. The newest row that is still on trial; VX_E_NOT_FOUND where there is none. */
+int vx_db_tuning_on_trial(struct vx_db *db, int64_t job_id, int *ret_n, struct vx_err *err);
 /* Reads. Rows > after in order, at most limit (1 to 1000). */
 int vx_db_tuning_list(struct vx_db *db, int64_t job_id, int after, int limit,
                       struct vx_tuning_list *ret, struct vx_err *err);

@@ -239,14 +239,15 @@ static void parse_plan(const json_t *json, struct vx_job_spec *s, struct vx_json
 }
 
 static void parse_loader(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
-    static const char *const tiers[] = {"auto", NULL};
+    static const char *const tiers[] = {"auto", NULL}, *const modes[] = {"auto", "advise", "off",
+                                                                         NULL};
     const json_t *o = vx_json_get_object(json, "", "loader", ps);
     if (!o) {
         return;
     }
     vx_json_only_keys(
         o, "/loader",
-        (const char *const[]){"workers", "keep_files_open", "cache", "prefetch", NULL}, ps);
+        (const char *const[]){"workers", "keep_files_open", "cache", "prefetch", "tune", NULL}, ps);
     s->loader.workers = auto_or_number(o, "/loader", "workers", 1, 64, s->loader.workers, ps);
     s->loader.prefetch = auto_or_number(o, "/loader", "prefetch", 2, 1024, s->loader.prefetch, ps);
     const json_t *open = json_object_get(o, "keep_files_open");
@@ -256,6 +257,10 @@ static void parse_loader(const json_t *json, struct vx_job_spec *s, struct vx_js
         s->loader.keep_files_open = flag;
     }
     one_of(o, "/loader", "cache", tiers, ps);
+    int mode = one_of(o, "/loader", "tune", modes, ps);
+    if (mode >= 0) {
+        snprintf(s->loader.tune, sizeof s->loader.tune, "%s", modes[mode]);
+    }
 }
 
 static void parse_augment(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {

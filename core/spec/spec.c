@@ -16,24 +16,25 @@ const char *vx_job_type_word(enum vx_job_type type) {
 }
 
 void vx_spec_defaults(struct vx_job_spec *spec) {
-    *spec = (struct vx_job_spec){.type = VX_JOB_TRAIN,
-                                 .configuration = "3d_fullres",
-                                 .plans = "nnUNetPlans",
-                                 .resources = {"auto", 1},
-                                 .results = {"voxeld", false},
-                                 .training = {.epochs = 1000,
-                                              .iterations_per_epoch = 250,
-                                              .val_iterations_per_epoch = 50,
-                                              .seed = 1,
-                                              .initial_lr = 1e-2,
-                                              .momentum = 0.99,
-                                              .weight_decay = 3e-5,
-                                              .oversample_foreground = 0.33,
-                                              .checkpoint_seconds = 60},
-                                 .loader = {VX_SPEC_AUTO, VX_SPEC_AUTO, VX_SPEC_AUTO, "auto"},
-                                 .augment = {"cpu", true, true},
-                                 .inference = {true, 0.5, false},
-                                 .predict = {.checkpoint = "final"}};
+    *spec =
+        (struct vx_job_spec){.type = VX_JOB_TRAIN,
+                             .configuration = "3d_fullres",
+                             .plans = "nnUNetPlans",
+                             .resources = {"auto", 1},
+                             .results = {"voxeld", false},
+                             .training = {.epochs = 1000,
+                                          .iterations_per_epoch = 250,
+                                          .val_iterations_per_epoch = 50,
+                                          .seed = 1,
+                                          .initial_lr = 1e-2,
+                                          .momentum = 0.99,
+                                          .weight_decay = 3e-5,
+                                          .oversample_foreground = 0.33,
+                                          .checkpoint_seconds = 60},
+                             .loader = {VX_SPEC_AUTO, VX_SPEC_AUTO, VX_SPEC_AUTO, "auto", "auto"},
+                             .augment = {"cpu", true, true},
+                             .inference = {true, 0.5, false},
+                             .predict = {.checkpoint = "final"}};
 }
 
 static json_t *auto_or_int(int value) {
@@ -121,9 +122,10 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
         s->training.initial_lr, "momentum", s->training.momentum, "weight_decay",
         s->training.weight_decay, "oversample_foreground", s->training.oversample_foreground,
         "checkpoint_seconds", s->training.checkpoint_seconds);
-    json_t *loader = json_pack("{s:o, s:o, s:o, s:s}", "workers", auto_or_int(s->loader.workers),
-                               "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch),
-                               "cache", s->loader.cache);
+    json_t *loader =
+        json_pack("{s:o, s:o, s:o, s:s, s:s}", "workers", auto_or_int(s->loader.workers),
+                  "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch), "cache",
+                  s->loader.cache, "tune", s->loader.tune);
     return json_pack(
         "{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:{s:s, s:b}, s:o, s:o, s:o, "
         "s:{s:s, s:b, s:b}, s:s, "

@@ -50,6 +50,7 @@ struct vx_job_spec {
         int keep_files_open; /* VX_SPEC_AUTO, 0, 1 */
         int prefetch;        /* VX_SPEC_AUTO or samples ahead, 2..1024 */
         char cache[16];      /* "auto" */
+        char tune[8];        /* "auto", "advise", "off": may the tuner turn these while it runs? */
     } loader;
     struct {
         char where[8]; /* "cpu" or "auto"; "gpu" is refused in this version */

@@ -34,7 +34,9 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
     const struct vx_tune_loader *l = &w->loader;
     const struct vx_tune_host *h = &w->host;
     double work = l->open + l->read + l->decompress + l->augment;
-    double queue = w->have & VX_TUNE_HAVE_SCHEDSTAT ? l->runqueue : 0;
+    /* a worker that wakes up from waiting for a slot stands in the queue as well: only time off the
+     * cores while it worked counts */
+    double queue = w->have & VX_TUNE_HAVE_SCHEDSTAT ? fmin(l->runqueue, fmax(work - l->cpu, 0)) : 0;
     double wait = w->step.phase[VX_TUNE_WAIT_LOADER];
     double foreign = w->have & VX_TUNE_HAVE_FOREIGN ? h->foreign_cores : 0;
     double left = h->cores - h->trainer_cores;
@@ -43,7 +45,7 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
         .step = ratio(w->step.wall, w->step.n),
         .step_rest = ratio(w->step.wall - wait, w->step.n),
         .sample = ratio(work, (double)l->samples),
-        .sample_quiet = ratio(work - fmin(queue, work), (double)l->samples),
+        .sample_quiet = ratio(work - queue, (double)l->samples),
         .busy = clamp01(ratio(work, work + l->wait_slot)),
         .reading = ratio(l->open + l->read, work),
         .opening = ratio(l->open, l->open + l->read),

@@ -22,6 +22,11 @@ const char *vx_knob_word(enum vx_tune_knob knob) {
     return (unsigned)knob < VX_KNOBS ? words[knob] : "?";
 }
 
+const char *vx_decision_word(unsigned kind) {
+    static const char *const words[] = {"none", "advised", "changed", "forced", "kept", "reverted"};
+    return kind < VX_DECISION_KINDS ? words[kind] : "?";
+}
+
 void vx_tuner_init(struct vx_tuner *t, enum vx_tune_mode mode, const struct vx_tuner_limits *limits,
                    const uint32_t setting[VX_KNOBS]) {
     *t = (struct vx_tuner){.mode = mode, .limits = *limits};

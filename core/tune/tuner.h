@@ -23,6 +23,8 @@ enum vx_tune_mode { VX_TUNE_AUTO, VX_TUNE_ADVISE, VX_TUNE_OFF };
 enum vx_tune_knob { VX_KNOB_WORKERS, VX_KNOB_PREFETCH, VX_KNOB_KEEP_OPEN, VX_KNOB_TIER, VX_KNOBS };
 /* "workers", "prefetch", "keep_files_open", "cache". */
 const char *vx_knob_word(enum vx_tune_knob knob);
+/* "none", "advised", "changed", "forced", "kept", "reverted". */
+const char *vx_decision_word(unsigned kind);
 
 struct vx_tuner_limits {
     uint32_t lo[VX_KNOBS], hi[VX_KNOBS]; /* inclusive; lo = hi: the knob is not the tuner's */
@@ -30,11 +32,12 @@ struct vx_tuner_limits {
 
 enum vx_decision_kind {
     VX_DECISION_NONE,
-    VX_DECISION_ADVISE,  /* what mode auto would have changed */
-    VX_DECISION_CHANGE,  /* apply; it is on trial */
-    VX_DECISION_FORCED,  /* apply; the limits leave no choice */
-    VX_DECISION_KEPT,    /* the change on trial stays */
-    VX_DECISION_REVERTED /* apply: `to` is the value from before the trial */
+    VX_DECISION_ADVISE,   /* what mode auto would have changed */
+    VX_DECISION_CHANGE,   /* apply; it is on trial */
+    VX_DECISION_FORCED,   /* apply; the limits leave no choice */
+    VX_DECISION_KEPT,     /* the change on trial stays */
+    VX_DECISION_REVERTED, /* apply: `to` is the value from before the trial */
+    VX_DECISION_KINDS
 };
 
 struct vx_decision {

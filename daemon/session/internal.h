@@ -42,6 +42,7 @@ struct pool_entry {
     struct session *session; /* that it belongs to */
     struct vx_proc proc;
     bool leaving;
+    bool restarting;      /* killed by pool_restart */
     uint64_t leave_by_ns; /* killed then, where it is leaving and does not */
     uint64_t retry_at_ns; /* with no process: when to spawn again; 0: not wanted */
     char error_code[48], error_status[48], error_text[512],
@@ -119,6 +120,8 @@ struct session {
 void pool_reap(struct session *s);
 void pool_balance(struct session *s);
 uint64_t pool_next_due_ns(const struct session *s); /* UINT64_MAX: nothing is due */
+/* Kills every worker; they are made anew. */
+void pool_restart(struct session *s);
 void pool_stop(struct session *s);
 
 /* loss.c: of worker w, whose process pid was just reaped. */

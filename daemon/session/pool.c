@@ -114,6 +114,11 @@ static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *en
     if (asked) {
         return;
     }
+    if (e->restarting) {
+        e->restarting = false;
+        e->retry_at_ns = vx_now_ns();
+        return;
+    }
     uint64_t next = vx_ring_next(&s->ring);
     if (next != s->next_at_death) {
         s->deaths = 0;
@@ -218,6 +223,16 @@ static bool any_running(struct session *s) {
         }
     }
     return false;
+}
+
+void pool_restart(struct session *s) {
+    vx_log_warn("session", "pool_restarted job=%lld", (long long)s->o->brief->job_id);
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        if (vx_proc_running(&s->pool[w].proc)) {
+            s->pool[w].restarting = true; /* its end is nobody's fault */
+            vx_proc_signal(&s->pool[w].proc, SIGKILL);
+        }
+    }
 }
 
 void pool_stop(struct session *s) {

@@ -213,6 +213,13 @@ static void take_requests(struct session *s) {
     if (requests & VX_SESSION_TURN) {
         knobs_take(s);
     }
+    if (requests & VX_SESSION_RESTART_LOADER) {
+        pool_restart(s);
+    }
+    if (requests & VX_SESSION_RESTART_STEP && vx_proc_running(&s->step)) {
+        vx_log_warn("session", "step_killed job=%lld reason=hang", (long long)s->o->brief->job_id);
+        vx_proc_signal(&s->step, SIGKILL);
+    }
     if (!(requests & (VX_SESSION_STOP | VX_SESSION_CANCEL))) {
         return;
     }

@@ -23,6 +23,10 @@ enum vx_session_request {
     VX_SESSION_STOP = 1,   /* checkpoint and end; to be resumed later */
     VX_SESSION_CANCEL = 2, /* end; nobody needs it any more */
     VX_SESSION_TURN = 4,   /* knobs: vx_session_turn */
+    /* Against a hang: every worker is killed and made anew; the trainer is killed and goes on from
+     * its checkpoint, which counts as a crash of its own. */
+    VX_SESSION_RESTART_LOADER = 8,
+    VX_SESSION_RESTART_STEP = 16,
 };
 
 /* Knobs that turn while it runs; the samples stay the same whatever they are. In a wish, -1 leaves

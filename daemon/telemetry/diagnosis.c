@@ -132,6 +132,8 @@ bool vx_diagnosis_window(const struct vx_diagnosis *d, uint64_t from_ns, uint64_
     vx_steplog_window(&d->steps, from_ns, to_ns, &w.step);
     bool pool = vx_poollog_window(&d->pool, from_ns, to_ns, &w.loader, &seconds, &have);
     w.have |= pool ? have : 0;
+    w.step.since_last = vx_pulse_silence(&d->pulse, to_ns);
+    w.step.deadline = vx_pulse_deadline(&d->pulse);
     w.step.batch = d->facts.batch;
     w.loader.slots = d->facts.slots;
     w.loader.keep_files_open = d->tuner.setting[VX_KNOB_KEEP_OPEN];

@@ -8,6 +8,7 @@
 
 #include "daemon/evidence/host.h"
 #include "daemon/telemetry/poollog.h"
+#include "daemon/telemetry/pulse.h"
 #include "daemon/telemetry/steplog.h"
 #include "tune/text.h"
 #include "tune/tuner.h"
@@ -36,6 +37,7 @@ struct vx_lost {
 struct vx_diagnosis {
     struct vx_session_facts facts;
     struct vx_steplog steps;
+    struct vx_pulse pulse;
     struct vx_poollog pool;
     struct vx_host host[VX_HOST_LOOKS]; /* by look; n_host ever */
     uint64_t n_host;

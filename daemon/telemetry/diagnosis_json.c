@@ -60,7 +60,7 @@ static void add_loader(json_t *o, const struct vx_tune_window *w) {
         set_real(o, "opens_per_sample", (double)l->opens / n);
     }
     if (w->have & VX_TUNE_HAVE_SCHEDSTAT) {
-        set_real(o, "runqueue_ratio", share(l->runqueue, work));
+        set_real(o, "runqueue_ratio", share(fmin(l->runqueue, fmax(work - l->cpu, 0)), work));
     }
     if (w->have & VX_TUNE_HAVE_IO) {
         set_real(o, "device_bytes_per_second", share((double)l->bytes_device, w->seconds));

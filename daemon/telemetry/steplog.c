@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARM = 20, LEARNT = 20, BINS = 60 };
-#define DEADLINE_TIMES 10.0
-#define DEADLINE_LEAST 30.0
-#define SLOPE_SECONDS  600.0
+enum { WARM = 20, BINS = 60 };
+#define SLOPE_SECONDS 600.0
 
 _Static_assert((int)VX_TUNE_PHASES == (int)VX_PHASE_COUNT, "the same parts of a step");
 _Static_assert((int)VX_TUNE_WAIT_LOADER == (int)VX_PHASE_WAIT_LOADER &&
@@ -39,7 +37,6 @@ void vx_steplog_restarted(struct vx_steplog *log) {
 
 static void learn(struct vx_steplog *log) {
     double seconds = seconds_of(&at(log, log->n - 1)->step);
-    log->longest = fmax(log->longest, seconds);
     log->mean = log->mean > 0 ? log->mean + (seconds - log->mean) / 200 : seconds;
     if (log->n <= WARM) {
         return;
@@ -116,9 +113,6 @@ void vx_steplog_window(const struct vx_steplog *log, uint64_t from_ns, uint64_t 
     }
     free(seconds);
     s.compute_best = log->compute_best;
-    s.deadline = vx_steplog_deadline(log);
-    uint64_t last = vx_steplog_last_ns(log);
-    s.since_last = last && to_ns > last ? (double)(to_ns - last) * 1e-9 : 0;
     *ret = s;
 }
 
@@ -158,12 +152,4 @@ double vx_steplog_slope(const struct vx_steplog *log) {
     }
     vx_tune_slope(x, y, BINS, &slope, &error);
     return mean > 0 && fabs(slope) > 3 * error ? slope / mean : 0;
-}
-
-double vx_steplog_deadline(const struct vx_steplog *log) {
-    return log->n < LEARNT ? 0 : fmax(DEADLINE_TIMES * log->longest, DEADLINE_LEAST);
-}
-
-uint64_t vx_steplog_last_ns(const struct vx_steplog *log) {
-    return log->n ? at(log, log->n - 1)->end_ns : 0;
 }

@@ -1,5 +1,5 @@
-/* The training steps of one session, the last few thousand of them: windows, percentiles, rhythm
- * and deadline come from here. Thread: one at a time (the telemetry thread). */
+/* The training steps of one session, the last few thousand of them: windows, percentiles and rhythm
+ * come from here. Thread: one at a time (the telemetry thread). */
 #ifndef VX_DAEMON_TELEMETRY_STEPLOG_H
 #define VX_DAEMON_TELEMETRY_STEPLOG_H
 
@@ -23,7 +23,6 @@ struct vx_steplog {
     struct vx_steplog_entry v[VX_STEPLOG_STEPS];
     uint64_t n;          /* ever added */
     double compute_best; /* smallest mean compute of WARM successive steps; 0: too few yet */
-    double longest;      /* step beyond the first, seconds */
     double mean;         /* of all but the first, decaying over some hundred steps */
 };
 
@@ -40,9 +39,5 @@ bool vx_steplog_period(const struct vx_steplog *log, struct vx_tune_period *ret)
 /* Relative growth of a step per hour where it is more than three standard errors; else 0. Needs ten
  * minutes. */
 double vx_steplog_slope(const struct vx_steplog *log);
-/* Longer than this without a step is a hang: ten times the longest step ever seen, at least half a
- * minute. 0 while nothing was learnt (20 steps). */
-double vx_steplog_deadline(const struct vx_steplog *log);
-uint64_t vx_steplog_last_ns(const struct vx_steplog *log); /* end of the last step; 0: none */
 
 #endif

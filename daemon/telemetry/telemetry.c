@@ -4,8 +4,11 @@
 #include "augment/policy.h"
 #include "base/budget.h"
 #include "base/buf.h"
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/own.h"
+#include "daemon/evidence/host.h"
+#include "daemon/telemetry/observe.h"
 #include "daemon/telemetry/procstat.h"
 #include "daemon/telemetry/watched.h"
 
@@ -14,15 +17,19 @@
 #include <pthread.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define TICK_NS       100000000L
 #define TICKS_PER_CPU 10 /* host load is measured over a second */
 
 struct vx_telemetry {
     pthread_t thread;
+    pthread_mutex_t look; /* held while sessions are looked at; taken before lock. Whoever adds or
+                             removes one waits for the end of the look */
     pthread_mutex_t lock; /* guards everything below; nothing outside is called under it */
     pthread_cond_t wake;
     bool ending;
+    struct observation observation;
     struct watched *list;
     struct totals totals;
     struct vx_cpu_times cpu;
@@ -52,6 +59,10 @@ static void *sampler(void *arg) {
     for (unsigned tick = 0;; tick++) {
         if (tick % TICKS_PER_CPU == 0) {
             sample_host(t);
+            pthread_mutex_lock(&t->look);
+            t->observation.list = t->list;
+            observe(&t->observation, vx_now_ns(), vx_wall_ms());
+            pthread_mutex_unlock(&t->look);
         }
         next.tv_nsec += TICK_NS;
         if (next.tv_nsec >= 1000000000L) {
@@ -83,7 +94,15 @@ struct vx_telemetry *vx_telemetry_create(struct vx_err *err) {
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&t->wake, &attr);
     pthread_condattr_destroy(&attr);
+    pthread_mutex_init(&t->look, NULL);
     pthread_mutex_init(&t->lock, NULL);
+    t->observation.lock = &t->lock;
+    t->observation.watch = vx_host_watch_create("", (int32_t)getpid());
+    if (!t->observation.watch) {
+        free(t);
+        vx_fail(err, VX_E_NOMEM, NULL, "starting the telemetry thread");
+        return NULL;
+    }
     int rc = pthread_create(&t->thread, NULL, sampler, t);
     if (rc != 0) {
         vx_fail_errno(err, rc, NULL, "cannot start the telemetry thread");
@@ -98,6 +117,7 @@ static void watched_free(struct watched *w) {
     vx_timeline_close(&w->timeline);
     vx_ring_close(&w->ring);
     json_decref(w->quarantined);
+    free(w->diagnosis);
     free(w);
 }
 
@@ -115,17 +135,24 @@ void vx_telemetry_free(struct vx_telemetry *t) {
         t->list = w->next;
         watched_free(w);
     }
+    vx_host_watch_free(t->observation.watch);
     pthread_cond_destroy(&t->wake);
     pthread_mutex_destroy(&t->lock);
+    pthread_mutex_destroy(&t->look);
     free(t);
 }
 
 int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *job, int timeline_fd,
                         int ring_fd, struct vx_err *err) {
     struct watched *w = calloc(1, sizeof *w);
-    if (!w) {
+    struct vx_diagnosis *d = w ? malloc(sizeof *d) : NULL;
+    if (!d) {
+        free(w);
         return vx_fail(err, VX_E_NOMEM, NULL, "attaching to a session");
     }
+    vx_diagnosis_init(d, &job->facts, &job->limits, job->setting, job->mode, vx_now_ns());
+    w->diagnosis = d;
+    w->events = job->events;
     w->timeline.shm = w->ring.shm = (struct vx_shm)VX_SHM_INIT;
     w->job_id = job->job_id;
     w->epochs = job->epochs;
@@ -151,14 +178,17 @@ int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *j
         watched_free(w);
         return rc;
     }
+    pthread_mutex_lock(&t->look);
     pthread_mutex_lock(&t->lock);
     w->next = t->list;
     t->list = w;
     pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&t->look);
     return VX_OK;
 }
 
 void vx_telemetry_detach(struct vx_telemetry *t, int64_t job_id) {
+    pthread_mutex_lock(&t->look);
     pthread_mutex_lock(&t->lock);
     struct watched **at = &t->list;
     while (*at && (*at)->job_id != job_id) {
@@ -170,6 +200,7 @@ void vx_telemetry_detach(struct vx_telemetry *t, int64_t job_id) {
         *at = w->next;
     }
     pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&t->look);
     if (w) {
         watched_free(w);
     }
@@ -303,6 +334,26 @@ static void write_jobs(struct vx_buf *out, const struct watched *list) {
                           (long long)w->job_id, vx_worker_state_name(s), w->worker_states[s]);
         }
     }
+    head(out, "voxeld_verdict_active", "gauge", "1 where a verdict holds for a running job.");
+    for (const struct watched *w = list; w; w = w->next) {
+        for (int c = 0; c < VX_VERDICTS; c++) {
+            vx_buf_printf(out, "voxeld_verdict_active{job=\"%lld\",code=\"%s\"} %u\n",
+                          (long long)w->job_id, vx_verdict_word((enum vx_verdict_code)c),
+                          w->diagnosis->said >> c & 1u);
+        }
+    }
+    head(out, "voxeld_tuning_changes_total", "counter", "Decisions of the tuner, by knob.");
+    for (const struct watched *w = list; w; w = w->next) {
+        for (int k = 0; k < VX_KNOBS; k++) {
+            for (unsigned d = VX_DECISION_ADVISE; d < VX_DECISION_KINDS; d++) {
+                vx_buf_printf(
+                    out,
+                    "voxeld_tuning_changes_total{job=\"%lld\",knob=\"%s\",outcome=\"%s\"} %llu\n",
+                    (long long)w->job_id, vx_knob_word((enum vx_tune_knob)k), vx_decision_word(d),
+                    (unsigned long long)w->tuned[k][d]);
+            }
+        }
+    }
     head(out, "voxeld_job_epoch", "gauge", "Epoch that a running job is in.");
     for (const struct watched *w = list; w; w = w->next) {
         vx_buf_printf(out, "voxeld_job_epoch{job=\"%lld\"} %u\n", (long long)w->job_id,
@@ -323,4 +374,47 @@ void vx_telemetry_metrics(struct vx_telemetry *t, struct vx_buf *out) {
          "Memory that could still be given out.");
     vx_buf_printf(out, "voxeld_host_memory_available_bytes %llu\n",
                   (unsigned long long)memory.available_bytes);
+}
+
+/* --- diagnosis --- */
+
+void vx_telemetry_turned(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob knob,
+                         uint32_t value) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    struct vx_diagnosis *d = w ? w->diagnosis : NULL;
+    if (d && d->tuner.setting[knob] != value) {
+        vx_tuner_override(&d->tuner, knob, value, (double)vx_now_ns() * 1e-9);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+void vx_telemetry_lost(struct vx_telemetry *t, int64_t job_id, const char *cause,
+                       const char *case_name) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    struct vx_diagnosis *d = w ? w->diagnosis : NULL;
+    if (d) {
+        vx_diagnosis_lost(d, cause, case_name, vx_now_ns());
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+void vx_telemetry_corrupt(struct vx_telemetry *t, int64_t job_id, const char *case_name) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    struct vx_diagnosis *d = w ? w->diagnosis : NULL;
+    if (d) {
+        vx_diagnosis_corrupt(d, case_name, vx_now_ns());
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+json_t *vx_telemetry_bottleneck(struct vx_telemetry *t, int64_t job_id, enum vx_language language) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    struct vx_diagnosis *d = w ? w->diagnosis : NULL;
+    json_t *ret = d ? vx_diagnosis_json(d, language) : NULL;
+    pthread_mutex_unlock(&t->lock);
+    return ret;
 }

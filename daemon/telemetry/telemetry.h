@@ -5,6 +5,8 @@
 #ifndef VX_DAEMON_TELEMETRY_H
 #define VX_DAEMON_TELEMETRY_H
 
+#include "daemon/telemetry/diagnosis.h"
+
 #include <jansson.h>
 #include <stdint.h>
 
@@ -12,12 +14,29 @@ struct vx_buf;
 struct vx_err;
 struct vx_telemetry;
 
+/* What is found out about a session. All on the telemetry thread, never after detach has returned;
+ * they must not call telemetry. Each may be NULL. */
+struct vx_telemetry_events {
+    void *ctx;
+    /* A verdict began to hold, or no longer does. Borrowed: the verdict with its words. */
+    void (*verdict)(void *ctx, enum vx_verdict_code code, bool began, const json_t *verdict);
+    /* The tuner wants a knob turned, or tells how a change went. */
+    void (*decided)(void *ctx, const struct vx_decision *decision);
+    /* A sample of the time series: step seconds (1, 10, 60) up to ts_ms. Borrowed. */
+    void (*sample)(void *ctx, int step, int64_t ts_ms, const json_t *sample);
+};
+
 /* What the timeline does not say about a session. */
 struct vx_telemetry_job {
     int64_t job_id;
     const char *device; /* "cpu:0" */
     uint32_t epochs, iterations, val_iterations;
     uint32_t workers;
+    struct vx_session_facts facts;
+    struct vx_tuner_limits limits;
+    uint32_t setting[VX_KNOBS];
+    enum vx_tune_mode mode;
+    struct vx_telemetry_events events;
 };
 
 struct vx_telemetry *vx_telemetry_create(struct vx_err *err);
@@ -33,6 +52,17 @@ void vx_telemetry_worker_lost(struct vx_telemetry *t, const char *reason);
 /* What the supervisor changed in an attached session: workers wanted, a case taken out. */
 void vx_telemetry_workers(struct vx_telemetry *t, int64_t job_id, uint32_t workers);
 void vx_telemetry_quarantined(struct vx_telemetry *t, int64_t job_id, const char *case_name);
+
+/* A knob of an attached session stands at value now; where the tuner did not ask for that, its
+ * trial ends. */
+void vx_telemetry_turned(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob knob,
+                         uint32_t value);
+/* For the verdicts worker_lost and cache_corrupt. */
+void vx_telemetry_lost(struct vx_telemetry *t, int64_t job_id, const char *cause,
+                       const char *case_name);
+void vx_telemetry_corrupt(struct vx_telemetry *t, int64_t job_id, const char *case_name);
+/* vx_diagnosis_json of an attached session; NULL where there is none. */
+json_t *vx_telemetry_bottleneck(struct vx_telemetry *t, int64_t job_id, enum vx_language language);
 
 /* Live progress of a running job: {"epoch", "epochs", "iteration", "iterations", "done", "total",
  * "train_loss", "val_loss", "ema_dice", "best_dice", "seconds_per_step", "loader_wait_ratio",

@@ -21,6 +21,7 @@ static void take_step(struct watched *w, struct totals *totals, const struct vx_
         totals->step_bucket[bucket]++;
         totals->steps++;
         totals->step_seconds += (double)wall * 1e-9;
+        vx_steplog_add(&w->diagnosis->steps, r);
     }
     w->window[w->window_n++ % WINDOW_STEPS] =
         (struct window_step){wall, r->phase_ns[VX_PHASE_WAIT_LOADER], r->phase_ns[VX_PHASE_COMPUTE],
@@ -51,6 +52,18 @@ static void take_worker(struct watched *w, struct totals *totals, uint32_t i) {
     }
 }
 
+/* The trainer's sign of life; a new process starts with a slow first step again. */
+static void take_pulse(struct watched *w) {
+    if (!w->has_progress) {
+        return;
+    }
+    if (w->step_pid != w->progress.pid) {
+        vx_steplog_restarted(&w->diagnosis->steps);
+        w->step_pid = w->progress.pid;
+    }
+    vx_pulse_take(&w->diagnosis->pulse, w->progress.state, w->progress.heartbeat_ns);
+}
+
 void watched_sample(struct watched *w, struct totals *totals) {
     struct vx_step_record records[64];
     size_t n;
@@ -62,6 +75,7 @@ void watched_sample(struct watched *w, struct totals *totals) {
         }
     } while (n == 64);
     w->has_progress |= vx_timeline_progress(&w->timeline, &w->progress);
+    take_pulse(w);
     memset(w->worker_states, 0, sizeof w->worker_states);
     for (uint32_t i = 0; i < VX_WORKERS_MAX; i++) {
         take_worker(w, totals, i);

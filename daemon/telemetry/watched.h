@@ -4,6 +4,8 @@
 #define VX_DAEMON_TELEMETRY_WATCHED_H
 
 #include "daemon/session/death.h"
+#include "daemon/telemetry/diagnosis.h"
+#include "daemon/telemetry/telemetry.h"
 #include "session/control.h"
 #include "session/ring.h"
 #include "session/timeline.h"
@@ -48,6 +50,10 @@ struct watched {
     uint32_t worker_states[VX_WORKER_STATES];
     uint32_t slots[4];
     uint32_t depth;
+    struct vx_telemetry_events events;
+    struct vx_diagnosis *diagnosis; /* owned; written by the telemetry thread under the lock */
+    uint64_t tuned[VX_KNOBS][VX_DECISION_KINDS]; /* decisions so far */
+    int32_t step_pid;
 };
 
 /* Takes up what was written since the last call. */

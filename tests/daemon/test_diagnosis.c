@@ -54,6 +54,7 @@ static void second(struct story *s) {
         r.phase_ns[VX_PHASE_COMPUTE] = (uint64_t)((s->step - s->wait) * 1e9);
         vx_steplog_add(&s->d.steps, &r);
         s->step_end_ns += (uint64_t)(s->step * 1e9);
+        vx_pulse_take(&s->d.pulse, VX_STEP_TRAINING, s->step_end_ns);
         s->samples += 2;
     }
     uint64_t working = (uint64_t)((double)(s->now_ns - 1000 * SECOND) * s->busy);

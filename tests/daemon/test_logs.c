@@ -3,6 +3,7 @@
 #include "base/io.h"
 #include "base/own.h"
 #include "daemon/telemetry/poollog.h"
+#include "daemon/telemetry/pulse.h"
 #include "daemon/telemetry/steplog.h"
 
 #include <criterion/criterion.h>
@@ -45,21 +46,32 @@ Test(daemon_steplog, a_window_has_the_steps_that_ended_in_it) {
     cr_expect_eq(s.n, 40, "the first step is in no window");
     vx_steplog_window(&steps, t, t + 7 * SECOND, &s);
     cr_expect_eq(s.n, 0);
-    cr_expect_float_eq(s.since_last, 7, 1e-9);
 }
 
-Test(daemon_steplog, the_deadline_is_learnt) {
-    uint64_t t = add(100 * SECOND, 0, 60000);
-    for (int i = 0; i < 18; i++) {
-        t = add(t, 0, 50);
+Test(daemon_pulse, the_deadline_of_each_state_is_learnt) {
+    struct vx_pulse p = {0};
+    uint64_t t = 100 * SECOND;
+    cr_expect_eq(vx_pulse_silence(&p, t), 0);
+    for (int i = 0; i < 20; i++) {
+        vx_pulse_take(&p, VX_STEP_TRAINING, t += 50 * MS);
+        vx_pulse_take(&p, VX_STEP_TRAINING, t); /* looked at again: no new beat */
     }
-    cr_expect_eq(vx_steplog_deadline(&steps), 0);
-    t = add(t, 0, 50);
-    cr_expect_eq(vx_steplog_deadline(&steps), 30);
-    add(t, 0, 8000); /* a step that was that slow once may be again */
-    cr_expect_eq(vx_steplog_deadline(&steps), 80);
-    vx_steplog_restarted(&steps);
-    cr_expect_eq(vx_steplog_deadline(&steps), 0);
+    cr_expect_eq(vx_pulse_deadline(&p), 0);
+    vx_pulse_take(&p, VX_STEP_TRAINING, t += 50 * MS);
+    cr_expect_eq(vx_pulse_deadline(&p), 30);
+    vx_pulse_take(&p, VX_STEP_TRAINING, t += 8 * SECOND); /* slow once, slow again perhaps */
+    cr_expect_eq(vx_pulse_deadline(&p), 80);
+    cr_expect_eq(vx_pulse_silence(&p, t + 7 * SECOND), 7);
+    /* whole cases: another state, with a history of its own */
+    vx_pulse_take(&p, VX_STEP_TOTAL, t += 60 * SECOND);
+    cr_expect_eq(vx_pulse_deadline(&p), 0);
+    for (int i = 0; i < 2; i++) {
+        vx_pulse_take(&p, VX_STEP_TOTAL, t += 40 * SECOND);
+    }
+    cr_expect_eq(vx_pulse_deadline(&p), 400);
+    vx_pulse_take(&p, VX_STEP_DONE, t);
+    vx_pulse_take(&p, VX_STEP_DONE, ++t);
+    cr_expect_eq(vx_pulse_deadline(&p), 0);
 }
 
 Test(daemon_steplog, slow_growth_and_rhythm) {

@@ -90,6 +90,9 @@ Test(db_tuning, rows_and_their_outcomes) {
     cr_expect_eq(n, 1);
     cr_assert_eq(vx_db_tuning_add(db, &row, &n, &err), VX_OK);
     cr_expect_eq(n, 2);
+    int open = 0;
+    cr_assert_eq(vx_db_tuning_on_trial(db, job, &open, &err), VX_OK);
+    cr_expect_eq(open, 2);
     cr_assert_eq(vx_db_tuning_finish(db, job, 1, "kept", 4000, -0.77, 0.02, &err), VX_OK);
     struct vx_tuning_list list;
     cr_assert_eq(vx_db_tuning_list(db, job, 0, 10, &list, &err), VX_OK);

@@ -98,6 +98,7 @@ static const struct {
     {"\"plan\": {\"spacing\": [1, 1, 0]}", "/plan/spacing/2", "out_of_range"},
     {"\"plan\": {\"spacing\": [1, 1]}", "/plan/spacing", "out_of_range"},
     {"\"plans\": \"a__b\"", "/plans", "invalid_value"},
+    {"\"loader\": {\"tune\": \"wildly\"}", "/loader/tune", "invalid_value"},
     {"\"loader\": {\"workers\": 65}", "/loader/workers", "out_of_range"},
     {"\"loader\": {\"workers\": \"many\"}", "/loader/workers", "wrong_type"},
     {"\"loader\": {\"keep_files_open\": 1}", "/loader/keep_files_open", "wrong_type"},
@@ -283,7 +284,7 @@ Test(spec_stored, canonical_form_reads_back_the_same) {
                        "\"configuration\": \"2d\", \"fold\": 4, "
                        "\"plans\": \"big\", \"plan\": {\"patch_size\": [64, 32], "
                        "\"gpu_memory_gb\": 24, \"spacing\": [1.5, 1, 0.75]}, \"loader\": "
-                       "{\"keep_files_open\": "
+                       "{\"tune\": \"advise\", \"keep_files_open\": "
                        "false}, \"augment\": {\"mirror\": false}}",
                        &s, &ps),
                  VX_OK);

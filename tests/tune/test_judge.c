@@ -67,6 +67,17 @@ Test(tune_judge, surplus_workers_are_given_back) {
     cr_expect_eq(v.to, 2);
 }
 
+/* Waking up takes long on a crowded machine; that is no working time, and no cost of a sample. */
+Test(tune_judge, a_slow_wake_up_is_not_work) {
+    struct machine m = healthy();
+    struct vx_tune_window w;
+    machine_window(&m, 10, 0, &w);
+    w.loader.runqueue = 20 * w.loader.augment;
+    struct vx_verdict v = first(&w);
+    cr_expect_eq(v.code, VX_VERDICT_GPU_BOUND);
+    cr_expect_eq(figure(&v, "workers_wanted"), 2);
+}
+
 Test(tune_judge, one_worker_for_a_fast_device) {
     struct machine m = healthy();
     m.workers = 1;

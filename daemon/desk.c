@@ -1,0 +1,220 @@
+/* See desk.h. Store operations own their argument until `done` frees it. */
+#include "daemon/desk.h"
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "daemon/session/brief.h"
+#include "daemon/session/supervisor.h"
+#include "db/event.h"
+#include "db/sample.h"
+#include "db/store.h"
+#include "db/tuning.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A loader that was restarted gets so long to make the trainer move again. */
+#define HANG_PATIENCE_NS 30000000000ull
+
+void vx_desk_value(enum vx_tune_knob knob, uint32_t value, char *buf, size_t size) {
+    static const char *const tiers[] = {"open", "keep", "stage", "memory"};
+    switch (knob) {
+    case VX_KNOB_KEEP_OPEN:
+        snprintf(buf, size, "%s", value ? "true" : "false");
+        break;
+    case VX_KNOB_TIER:
+        snprintf(buf, size, "%s", value < 4 ? tiers[value] : "?");
+        break;
+    default:
+        snprintf(buf, size, "%u", value);
+        break;
+    }
+}
+
+/* --- store operations --- */
+
+static void done(int rc, const struct vx_err *err, void *arg) {
+    if (rc != VX_OK && rc != VX_E_NOT_FOUND) {
+        vx_log_warn("desk", "store_failed text=\"%s\"", err->text);
+    }
+    free(arg);
+}
+
+static void submit(struct vx_store *store, vx_store_op op, void *arg) {
+    struct vx_err err = {0};
+    if (arg) {
+        int rc = vx_store_submit(store, op, arg, done, &err);
+        if (rc != VX_OK) {
+            done(rc, &err, arg);
+        }
+    }
+}
+
+struct text_row { /* an event or a sample; the text follows */
+    int64_t job, ts_ms;
+    int step;
+    char text[];
+};
+
+static struct text_row *text_row(int64_t job, const json_t *value) {
+    char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(6));
+    size_t n = text ? strlen(text) + 1 : 0;
+    struct text_row *row = text ? malloc(sizeof *row + n) : NULL;
+    if (row) {
+        *row = (struct text_row){.job = job};
+        memcpy(row->text, text, n);
+    }
+    free(text);
+    return row;
+}
+
+static int verdict_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    struct text_row *r = arg;
+    return vx_db_event_add(db, r->job, "verdict", r->text, NULL, err);
+}
+
+static int sample_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    struct text_row *r = arg;
+    struct vx_sample_row row = {r->job, r->step, r->ts_ms, r->text};
+    return vx_db_sample_add(db, &row, err);
+}
+
+static int begin_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    return vx_db_tuning_add(db, arg, NULL, err);
+}
+
+static int finish_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    const struct vx_tuning *t = arg;
+    int n = 0;
+    int rc = vx_db_tuning_on_trial(db, t->job_id, &n, err);
+    return rc == VX_OK ? vx_db_tuning_finish(db, t->job_id, n, t->outcome, t->ended_ms, t->measured,
+                                             t->noise, err)
+                       : rc;
+}
+
+/* --- verdicts --- */
+
+static void break_hang(struct vx_desk *desk, bool began) {
+    if (!began) {
+        desk->hang_ns = 0;
+        return;
+    }
+    desk->hang_ns = vx_now_ns();
+    desk->hang_trainer = false;
+    vx_log_warn("desk", "hang job=%lld action=restart_loader", (long long)desk->job);
+    vx_session_ask(desk->mailbox, VX_SESSION_RESTART_LOADER);
+}
+
+static void on_verdict(void *ctx, enum vx_verdict_code code, bool began, const json_t *verdict) {
+    struct vx_desk *desk = ctx;
+    json_t *event = json_copy((json_t *)verdict);
+    json_object_set_new(event, "state", json_string(began ? "began" : "ended"));
+    submit(desk->store, verdict_op, text_row(desk->job, event));
+    json_decref(event);
+    vx_log_info("desk", "verdict job=%lld code=%s state=%s", (long long)desk->job,
+                vx_verdict_word(code), began ? "began" : "ended");
+    if (code == VX_VERDICT_HANG) {
+        break_hang(desk, began);
+    }
+}
+
+/* --- decisions --- */
+
+static void turn(struct vx_desk *desk, const struct vx_decision *d) {
+    struct vx_session_knobs wish = {-1, -1, -1, -1};
+    int *const places[VX_KNOBS] = {&wish.workers, &wish.window, &wish.keep_files_open,
+                                   &wish.cache_mode};
+    *places[d->knob] = (int)d->to;
+    vx_session_turn(desk->mailbox, &wish);
+}
+
+static const char *outcome_of(enum vx_decision_kind kind) {
+    switch (kind) {
+    case VX_DECISION_CHANGE:
+        return "trial";
+    case VX_DECISION_FORCED:
+        return "applied";
+    case VX_DECISION_KEPT:
+        return "kept";
+    case VX_DECISION_REVERTED:
+        return "reverted";
+    default:
+        return "advised";
+    }
+}
+
+static void on_decided(void *ctx, const struct vx_decision *d) {
+    struct vx_desk *desk = ctx;
+    struct vx_tuning *row = calloc(1, sizeof *row);
+    bool ends = d->kind == VX_DECISION_KEPT || d->kind == VX_DECISION_REVERTED;
+    if (d->kind == VX_DECISION_CHANGE || d->kind == VX_DECISION_FORCED ||
+        d->kind == VX_DECISION_REVERTED) {
+        turn(desk, d);
+    }
+    if (!row) {
+        return;
+    }
+    *row = (struct vx_tuning){.job_id = desk->job,
+                              .ts_ms = vx_wall_ms(),
+                              .who = "tuner",
+                              .predicted = d->predicted < 0 ? d->predicted : (double)NAN,
+                              .measured = ends ? d->measured : (double)NAN,
+                              .noise = ends ? d->noise : (double)NAN};
+    row->ended_ms = d->kind == VX_DECISION_CHANGE ? 0 : row->ts_ms;
+    snprintf(row->knob, sizeof row->knob, "%s", vx_knob_word(d->knob));
+    snprintf(row->why, sizeof row->why, "%s", vx_verdict_word(d->why));
+    snprintf(row->outcome, sizeof row->outcome, "%s", outcome_of(d->kind));
+    vx_desk_value(d->knob, d->from, row->from_value, sizeof row->from_value);
+    vx_desk_value(d->knob, d->to, row->to_value, sizeof row->to_value);
+    vx_log_info("desk", "tuning job=%lld knob=%s from=%s to=%s why=%s outcome=%s",
+                (long long)desk->job, row->knob, row->from_value, row->to_value, row->why,
+                row->outcome);
+    submit(desk->store, ends ? finish_op : begin_op, row);
+}
+
+/* --- samples, once a second --- */
+
+static void on_sample(void *ctx, int step, int64_t ts_ms, const json_t *sample) {
+    struct vx_desk *desk = ctx;
+    struct text_row *row = text_row(desk->job, sample);
+    if (row) {
+        row->step = step;
+        row->ts_ms = ts_ms;
+    }
+    submit(desk->store, sample_op, row);
+    if (desk->hang_ns && !desk->hang_trainer && vx_now_ns() - desk->hang_ns > HANG_PATIENCE_NS) {
+        desk->hang_trainer = true;
+        vx_log_warn("desk", "hang job=%lld action=restart_trainer", (long long)desk->job);
+        vx_session_ask(desk->mailbox, VX_SESSION_RESTART_STEP);
+    }
+}
+
+/* --- the session --- */
+
+static enum vx_tune_mode mode_of(const struct vx_brief *b) {
+    const char *word =
+        json_string_value(json_object_get(json_object_get(b->spec, "loader"), "tune"));
+    return word && strcmp(word, "off") == 0      ? VX_TUNE_OFF
+           : word && strcmp(word, "advise") == 0 ? VX_TUNE_ADVISE
+                                                 : VX_TUNE_AUTO;
+}
+
+void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b, uint32_t workers,
+                       struct vx_telemetry_job *ret) {
+    bool cpu = strncmp(b->device, "cuda", 4) != 0;
+    ret->facts = (struct vx_session_facts){.batch = b->schedule.batch,
+                                           .slots = b->slots,
+                                           .trainer_cores = cpu ? b->threads : 1,
+                                           .worker_bytes = 64u << 20};
+    const uint32_t setting[VX_KNOBS] = {workers, b->window ? b->window : b->slots,
+                                        b->keep_files_open, 0};
+    memcpy(ret->setting, setting, sizeof setting);
+    ret->limits = (struct vx_tuner_limits){{1, b->schedule.batch + 1, 0, 0},
+                                           {b->workers_max, b->slots, 1, 0}};
+    ret->mode = mode_of(b);
+    ret->events = (struct vx_telemetry_events){desk, on_verdict, on_decided, on_sample};
+}

@@ -1,0 +1,32 @@
+/* What is done about what telemetry finds out of one session: verdicts become events, decisions
+ * turn knobs and are written into the tuning log, samples into the time series, a hang is broken.
+ *
+ * Thread: vx_desk_telemetry on the thread that runs the job; the rest is called by telemetry on its
+ * thread, between attach and detach. */
+#ifndef VX_DAEMON_DESK_H
+#define VX_DAEMON_DESK_H
+
+#include "daemon/telemetry/telemetry.h"
+
+#include <stdint.h>
+
+struct vx_brief;
+struct vx_session_mailbox;
+struct vx_store;
+
+struct vx_desk {
+    struct vx_store *store; /* all borrowed, outlive the session */
+    struct vx_session_mailbox *mailbox;
+    int64_t job;
+    uint64_t hang_ns;  /* when a hang began; 0: there is none */
+    bool hang_trainer; /* the trainer was restarted for it */
+};
+
+/* Fills facts, limits, settings, mode and events of a telemetry job whose desk is `desk`; the other
+ * members are the caller's. */
+void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief, uint32_t workers,
+                       struct vx_telemetry_job *ret);
+/* The value of a knob in the words of the tuning log and the API: "3", "true", "memory". */
+void vx_desk_value(enum vx_tune_knob knob, uint32_t value, char *buf, size_t size);
+
+#endif
