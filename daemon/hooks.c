@@ -14,12 +14,14 @@
 #include "daemon/dispatch.h"
 #include "daemon/predict/plan.h"
 #include "daemon/results/publish.h"
+#include "daemon/session/pretrained.h"
 #include "daemon/telemetry/telemetry.h"
 #include "db/dataset.h"
 #include "db/job.h"
 #include "db/store.h"
 #include "spec/spec.h"
 
+#include <limits.h>
 #include <string.h>
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
@@ -41,6 +43,14 @@ static int check_device(struct vx_app *app, const char *spec, struct vx_err *err
     vx_fail(err, VX_E_INVALID, "unknown_device",
             "this host has no device \"%.60s\"; GET /v1/devices lists them", want);
     return vx_err_at(err, "/resources/device");
+}
+
+static int check_pretrained(struct vx_app *app, const char *spec, struct vx_err *err) {
+    vx_auto_json json_t *o = json_loads(spec, 0, NULL);
+    const json_t *training = json_object_get(o, "training");
+    const char *asked = json_string_value(json_object_get(training, "pretrained_weights"));
+    char path[PATH_MAX];
+    return asked ? vx_pretrained_find(&app->config, asked, path, sizeof path, err) : VX_OK;
 }
 
 static int check_result(struct vx_app *app, const struct vx_job_new *job, struct vx_err *err) {
@@ -103,6 +113,9 @@ static int job_check(void *arg, const struct vx_job_new *job, struct vx_err *err
     vx_dataset_release(&set);
     if (rc == VX_OK) {
         rc = check_device(app, job->spec, err);
+    }
+    if (rc == VX_OK) {
+        rc = check_pretrained(app, job->spec, err);
     }
     return rc == VX_OK && strcmp(job->type, "train") == 0 ? check_result(app, job, err) : rc;
 }

@@ -15,6 +15,7 @@
 #include "daemon/plans_source.h"
 #include "daemon/predict/plan.h"
 #include "daemon/session/brief.h"
+#include "daemon/session/pretrained.h"
 #include "loader/pool.h"
 #include "loader/recipe.h"
 #include "plan/dataset.h"
@@ -24,6 +25,7 @@
 #include "spec/spec.h"
 #include "volume/rawset.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -260,12 +262,27 @@ static void fold_text(int fold, char buf[16]) {
 static const char *const precision_words[] = {
     [VX_SPEC_PRECISION_AUTO] = "auto", [VX_SPEC_FP32] = "fp32", [VX_SPEC_BF16] = "bf16"};
 
+/* The file with the weights to start from; ret is empty where none was asked for. */
+static int find_pretrained(const struct work *w, char ret[PATH_MAX], struct vx_err *err) {
+    const char *asked = w->spec.training.pretrained_weights;
+    ret[0] = '\0';
+    if (!asked[0]) {
+        return VX_OK;
+    }
+    return w->in->any_path ? vx_pretrained_any(asked, ret, PATH_MAX, err)
+                           : vx_pretrained_find(w->in->config, asked, ret, PATH_MAX, err);
+}
+
 static int write_brief(const struct work *w, const char *store_dir, const char *path,
                        struct vx_err *err) {
     const struct vx_job_spec *s = &w->spec;
     const struct vx_plan_config *c = w->config;
-    char fold[16];
+    char fold[16], pretrained[PATH_MAX];
     fold_text(s->fold, fold);
+    int rc = find_pretrained(w, pretrained, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
     vx_auto_json json_t *plans = vx_plans_to_json(&w->plans);
     vx_auto_json json_t *recipe = vx_recipe_to_json(w->recipe);
     /* borrowed pointers throughout: this brief lives for the call only and is not released */
@@ -300,6 +317,7 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .recipe = recipe,
         .plans = plans,
         .dataset_json = w->dataset_json,
+        .pretrained = pretrained[0] ? pretrained : NULL,
     };
     plan_pool(w, &b);
     return vx_brief_write(path, &b, err);

@@ -20,6 +20,7 @@ struct vx_resolve_input {
     const char *raw_dir; /* the raw data set; may be NULL for a prediction */
     const char *plans, *fingerprint; /* JSON as verify made them; NULL: none. See plans_source.h */
     const struct vx_config *config;
+    bool any_path; /* pretrained weights may lie anywhere (voxeld train) */
 };
 
 struct vx_resolved {

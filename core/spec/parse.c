@@ -153,7 +153,7 @@ static void parse_training(const json_t *json, struct vx_job_spec *s, struct vx_
                       (const char *const[]){"epochs", "iterations_per_epoch",
                                             "val_iterations_per_epoch", "seed", "initial_lr",
                                             "momentum", "weight_decay", "oversample_foreground",
-                                            "checkpoint_seconds", NULL},
+                                            "checkpoint_seconds", "pretrained_weights", NULL},
                       ps);
     get_int(o, at, "epochs", 1, 100000, &s->training.epochs, ps);
     get_int(o, at, "iterations_per_epoch", 1, 100000, &s->training.iterations_per_epoch, ps);
@@ -167,6 +167,8 @@ static void parse_training(const json_t *json, struct vx_job_spec *s, struct vx_
     vx_json_get_real(o, at, "weight_decay", 0, 1, &s->training.weight_decay, ps);
     vx_json_get_real(o, at, "oversample_foreground", 0, 1, &s->training.oversample_foreground, ps);
     vx_json_get_real(o, at, "checkpoint_seconds", 0, 60, &s->training.checkpoint_seconds, ps);
+    vx_json_get_string(o, at, "pretrained_weights", s->training.pretrained_weights,
+                       sizeof s->training.pretrained_weights, ps);
 }
 
 static void parse_patch(const json_t *plan, struct vx_job_spec *s, struct vx_json_problems *ps) {

@@ -122,6 +122,10 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
         s->training.initial_lr, "momentum", s->training.momentum, "weight_decay",
         s->training.weight_decay, "oversample_foreground", s->training.oversample_foreground,
         "checkpoint_seconds", s->training.checkpoint_seconds);
+    if (s->training.pretrained_weights[0]) {
+        json_object_set_new(training, "pretrained_weights",
+                            json_string(s->training.pretrained_weights));
+    }
     json_t *loader =
         json_pack("{s:o, s:o, s:o, s:s, s:s}", "workers", auto_or_int(s->loader.workers),
                   "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch), "cache",

@@ -39,6 +39,7 @@ struct vx_job_spec {
         double initial_lr, momentum, weight_decay;                  /* 1e-2, 0.99, 3e-5 */
         double oversample_foreground;                               /* 0.33 */
         double checkpoint_seconds;                                  /* 60 */
+        char pretrained_weights[512]; /* path of a .pth or .safetensors; "": a random start */
     } training;
     struct vx_plan_override plan;
     struct {

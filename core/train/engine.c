@@ -10,6 +10,7 @@
 #include "session/schedule.h"
 #include "session/timeline.h"
 #include "train/engine_private.h"
+#include "train/pretrained.h"
 #include "train/schedule.h"
 #include "train/writer.h"
 
@@ -70,7 +71,8 @@ static int upload_initial(struct vx_train *t, struct vx_err *err) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for the initial weights");
     }
     vx_net_init(net, t->config.seed, values);
-    int rc = VX_OK;
+    int rc = t->config.pretrained ? vx_train_load_pretrained(net, t->config.pretrained, values, err)
+                                  : VX_OK;
     for (int i = 0; rc == VX_OK && i < net->n_params; i++) {
         rc = vx_state_upload(t->state, i, VX_PART_WEIGHT, values[i], err);
     }

@@ -58,7 +58,9 @@ struct vx_train_config {
     struct vx_train_source *source;              /* positioned at vx_train_position's q */
     struct vx_timeline *timeline;                /* NULL: no records */
     const char *dir;                             /* exists */
-    double checkpoint_seconds;                   /* <= 0: after every batch */
+    const char *pretrained; /* weights to start from, see pretrained.h; looked at only where dir has
+                               no checkpoint; NULL: a random start */
+    double checkpoint_seconds; /* <= 0: after every batch */
     const char *recipe_digest; /* what makes batches what they are (design: determinism), in hex,
                                   without cases that went out on the way: those are the
                                   checkpoint's quarantines. NULL: "" */
@@ -91,7 +93,8 @@ int vx_train_quarantines(const char *dir, json_t **ret, struct vx_err *err);
 
 /* Compiles the programs and loads checkpoint_latest where it exists (checkpoint_final: the job is
  * done, vx_train_run returns at once); otherwise initialises and writes the checkpoint of batch 0.
- * VX_E_STATE where a checkpoint belongs to another network, schedule or recipe. */
+ * VX_E_STATE where a checkpoint belongs to another network, schedule or recipe; VX_E_INVALID
+ * "weights_mismatch" where pretrained weights do not fit, with nothing written. */
 int vx_train_open(const struct vx_train_config *config, struct vx_train **ret, struct vx_err *err);
 /* Trains until the end or the stop flag. Both are VX_OK; ret says which. */
 int vx_train_run(struct vx_train *train, struct vx_train_outcome *ret, struct vx_err *err);

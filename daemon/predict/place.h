@@ -1,6 +1,6 @@
-/* Folders that a job names, resolved beneath a configured root: no "..", no absolute path and no
- * link leads out of it (openat2 with RESOLVE_BENEATH; links within the root are followed). asked is
- * relative to the root, or absolute beneath it. Thread: any; a few system calls. */
+/* Folders and files that a job names, resolved beneath a configured root: no "..", no absolute path
+ * and no link leads out of it (openat2 with RESOLVE_BENEATH; links within the root are followed).
+ * asked is relative to the root, or absolute beneath it. Thread: any; a few system calls. */
 #ifndef VX_DAEMON_PREDICT_PLACE_H
 #define VX_DAEMON_PREDICT_PLACE_H
 
@@ -16,5 +16,10 @@ int vx_place_find(const char *root, const char *what, const char *asked, char *r
  * nothing. */
 int vx_place_new(const char *root, const char *what, const char *asked, char *ret_path, size_t size,
                  struct vx_err *err);
+
+/* The same for a file that exists; ret_path is its real path, links resolved. Other reasons:
+ * VX_E_NOT_FOUND "no_file", VX_E_INVALID "not_a_file". */
+int vx_place_file(const char *root, const char *what, const char *asked, char *ret_path,
+                  size_t size, struct vx_err *err);
 
 #endif

@@ -237,6 +237,7 @@ static int open_train(struct step *s, struct vx_train_source *source, const json
         .source = source,
         .timeline = &s->timeline,
         .dir = b->dir,
+        .pretrained = b->pretrained,
         .checkpoint_seconds = b->checkpoint_seconds,
         .recipe_digest = digest,
         .environment = env,

@@ -135,7 +135,7 @@ static int prepare(struct run *r, struct vx_err *err) {
     vx_auto_free char *plans_text = json_dumps(r->plans, JSON_COMPACT);
     vx_auto_free char *print_text = json_dumps(r->fingerprint, JSON_COMPACT);
     struct vx_resolve_input in = {0,          r->spec_text, r->job_dir, r->raw_dir,
-                                  plans_text, print_text,   &r->config};
+                                  plans_text, print_text,   &r->config, true};
     int rc = vx_resolve(&in, &r->resolved, err);
     if (rc != VX_OK || r->resolved.complete) {
         return rc;

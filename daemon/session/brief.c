@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, INT, U32, I64, U64, REAL, BOOLEAN, JSON, JSON_OR_NOTHING };
+enum kind { TEXT, INT, U32, I64, U64, REAL, BOOLEAN, JSON, TEXT_OR_NOTHING, JSON_OR_NOTHING };
 
 static const struct {
     const char *name;
@@ -49,6 +49,7 @@ static const struct {
     F(recipe, JSON),
     F(plans, JSON),
     F(dataset_json, JSON),
+    F(pretrained, TEXT_OR_NOTHING),
     F(bench, JSON_OR_NOTHING),
     {"patch_d", U32, offsetof(struct vx_brief, patch[0])},
     {"patch_h", U32, offsetof(struct vx_brief, patch[1])},
@@ -60,10 +61,15 @@ static const struct {
 #undef F
 };
 
+static bool optional(enum kind kind) {
+    return kind == TEXT_OR_NOTHING || kind == JSON_OR_NOTHING;
+}
+
 static json_t *to_json(const void *field, enum kind kind) {
     switch (kind) {
     case TEXT:
-        return json_string(*(char *const *)field);
+    case TEXT_OR_NOTHING:
+        return *(char *const *)field ? json_string(*(char *const *)field) : NULL;
     case INT:
         return json_integer(*(const int *)field);
     case U32:
@@ -87,6 +93,7 @@ static json_t *to_json(const void *field, enum kind kind) {
 static bool from_json(const json_t *value, void *field, enum kind kind) {
     switch (kind) {
     case TEXT:
+    case TEXT_OR_NOTHING:
         *(char **)field = json_is_string(value) ? strdup(json_string_value(value)) : NULL;
         return *(char **)field != NULL;
     case INT:
@@ -119,7 +126,7 @@ int vx_brief_write(const char *path, const struct vx_brief *b, struct vx_err *er
     vx_auto_json json_t *o = json_pack("{s:i}", "format", VX_BRIEF_FORMAT);
     for (size_t i = 0; o && i < VX_COUNTOF(fields); i++) {
         json_t *value = to_json((const char *)b + fields[i].offset, fields[i].kind);
-        if (!value && fields[i].kind == JSON_OR_NOTHING) {
+        if (!value && optional(fields[i].kind)) {
             continue;
         }
         if (!value || json_object_set_new(o, fields[i].name, value) != 0) {
@@ -148,7 +155,7 @@ int vx_brief_read(const char *path, struct vx_brief **ret, struct vx_err *err) {
     }
     for (size_t i = 0; rc == VX_OK && i < VX_COUNTOF(fields); i++) {
         const json_t *value = json_object_get(o, fields[i].name);
-        if (!value && fields[i].kind == JSON_OR_NOTHING) {
+        if (!value && optional(fields[i].kind)) {
             continue;
         }
         if (!value || !from_json(value, (char *)b + fields[i].offset, fields[i].kind)) {
@@ -173,7 +180,7 @@ void vx_brief_place(const struct vx_brief *b, struct vx_result_place *ret) {
 void vx_brief_release(struct vx_brief *b) {
     for (size_t i = 0; i < VX_COUNTOF(fields); i++) {
         void *field = (char *)b + fields[i].offset;
-        if (fields[i].kind == TEXT) {
+        if (fields[i].kind == TEXT || fields[i].kind == TEXT_OR_NOTHING) {
             free(*(char **)field);
         } else if (fields[i].kind == JSON || fields[i].kind == JSON_OR_NOTHING) {
             json_decref(*(json_t **)field);

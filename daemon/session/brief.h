@@ -42,7 +42,8 @@ struct vx_brief {
     json_t *recipe; /* vx_recipe_from_json */
     json_t *plans;  /* plans.json with the job's overrides */
     json_t *dataset_json;
-    json_t *bench; /* NULL: a training; else how the device is paced (bench/settings.h) */
+    char *pretrained; /* NULL: a random start; else the file with the weights of batch 0 */
+    json_t *bench;    /* NULL: a training; else how the device is paced (bench/settings.h) */
 };
 
 /* Atomic. */

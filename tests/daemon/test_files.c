@@ -94,7 +94,8 @@ static struct vx_brief example(void) {
                              .spec = json_pack("{s:s}", "type", "train"),
                              .recipe = json_pack("{s:i}", "version", 1),
                              .plans = json_object(),
-                             .dataset_json = json_object()};
+                             .dataset_json = json_object(),
+                             .pretrained = "/results/x.pth"};
 }
 
 /* The texts of the example are literals; only its JSON is owned. */
@@ -126,7 +127,13 @@ Test(daemon_files, brief_round_trip) {
     cr_assert_eq(b->seed, 0x7fffffffffffffffull);
     cr_assert_eq(b->weight_decay, 3e-5); /* numbers survive exactly */
     cr_assert_eq(b->slots, 18);
+    cr_assert_str_eq(b->pretrained, "/results/x.pth");
     cr_assert(json_equal(a.spec, b->spec));
+    vx_brief_free(b);
+    a.pretrained = NULL; /* as in every brief of earlier versions */
+    cr_assert_eq(vx_brief_write(path, &a, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_brief_read(path, &b, &err), VX_OK, "%s", err.text);
+    cr_assert_null(b->pretrained);
     vx_brief_free(b);
     release_example(&a);
     vx_remove_tree(dir, NULL);

@@ -78,6 +78,11 @@ static const struct {
     {"\"training\": {\"initial_lr\": 1e300}", "/training/initial_lr", "out_of_range"},
     {"\"training\": {\"seed\": -1}", "/training/seed", "out_of_range"},
     {"\"training\": {\"checkpoint_seconds\": 61}", "/training/checkpoint_seconds", "out_of_range"},
+    {"\"training\": {\"pretrained_weights\": 3}", "/training/pretrained_weights", "wrong_type"},
+    {"\"training\": {\"pretrained_weights\": \"\"}", "/training/pretrained_weights",
+     "out_of_range"},
+    {"\"training\": {\"pretrained_weights\": \"a\\u0001b\"}", "/training/pretrained_weights",
+     "invalid_value"},
     {"\"training\": []", "/training", "wrong_type"},
     {"\"fold\": -1", "/fold", "out_of_range"},
     {"\"fold\": \"none\"", "/fold", "invalid_value"},
@@ -299,4 +304,21 @@ Test(spec_stored, canonical_form_reads_back_the_same) {
     cr_expect_eq(again.loader.keep_files_open, 0);
     json_object_set_new(json, "spec_version", json_integer(99));
     cr_expect_eq(vx_spec_from_stored(json, &again, &err), VX_E_UNSUPPORTED);
+}
+
+Test(spec_canonical, pretrained_weights_are_kept_where_asked_for) {
+    struct vx_job_spec s, back;
+    struct vx_json_problems ps = {0};
+    struct vx_err err = {0};
+    cr_assert_eq(parse("{\"type\": \"train\", \"dataset\": \"Dataset004_A\", \"training\": "
+                       "{\"pretrained_weights\": \"Dataset001_B/x/fold_0/checkpoint_final.pth\"}}",
+                       &s, &ps),
+                 VX_OK);
+    vx_auto_json json_t *canonical = vx_spec_to_json(&s);
+    cr_assert_eq(vx_spec_from_stored(canonical, &back, &err), VX_OK, "%s", err.text);
+    cr_expect_str_eq(back.training.pretrained_weights,
+                     "Dataset001_B/x/fold_0/checkpoint_final.pth");
+    s.training.pretrained_weights[0] = '\0';
+    vx_auto_json json_t *without = vx_spec_to_json(&s);
+    cr_expect_null(json_object_get(json_object_get(without, "training"), "pretrained_weights"));
 }
