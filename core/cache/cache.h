@@ -129,9 +129,9 @@ const struct vx_cache_info *vx_cache_case_info(const struct vx_cache_case *c); /
 
 /* Copies the box [lo, hi) (array axes; may reach over or lie outside the array) of every channel
  * into dst; what lies outside the array becomes 0 (image) or -1 (seg). dst_stride: elements between
- * channels, z and y neighbours (3 numbers; the first is unused for seg); x neighbours are adjacent.
- * NULL: dense [C][hi-lo]. dst is float (image) or int16_t (seg); its content after an error is
- * unspecified. */
+ * channels, z and y neighbours (3 numbers; the first is unused for seg; negative ones run
+ * backwards); x neighbours are adjacent. NULL: dense [C][hi-lo]. dst is float (image) or int16_t
+ * (seg); its content after an error is unspecified. */
 int vx_cache_read_box(struct vx_cache_case *c, enum vx_cache_role role, const int64_t lo[3],
                       const int64_t hi[3], void *dst, const int64_t dst_stride[3],
                       struct vx_err *err);

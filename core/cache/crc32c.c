@@ -3,6 +3,7 @@
 #include <string.h>
 #if defined(__x86_64__)
 #include <nmmintrin.h>
+#include <wmmintrin.h>
 #endif
 
 /* Two table look-ups a byte would be faster with more tables; this path only serves CPUs without
@@ -24,25 +25,52 @@ uint32_t vx_crc32c_table(uint32_t crc, const void *data, size_t len) {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) static uint32_t crc32c_sse42(uint32_t crc, const void *data,
-                                                               size_t len) {
+/* The instruction takes three cycles for eight bytes, but three may be under way at a time: three
+ * neighbouring lanes are summed side by side. Joining them needs a sum moved over LANE bytes of
+ * zeros, a multiplication by x^(8 LANE) modulo the polynomial: the carry-less product with
+ * x^(8 LANE - 33), and x^33 comes from the places of bits and the instruction itself (Gopal et al.,
+ * Fast CRC Computation for iSCSI Polynomial Using CRC32 Instruction, Intel 2011). */
+enum { LANE = 1024 };
+#define LANE_SHIFT 0x170076fau
+
+__attribute__((target("sse4.2,pclmul"))) static uint64_t over_lane(uint64_t c) {
+    __m128i product = _mm_clmulepi64_si128(_mm_cvtsi64_si128((long long)c),
+                                           _mm_cvtsi32_si128((int)LANE_SHIFT), 0);
+    return _mm_crc32_u64(0, (uint64_t)_mm_cvtsi128_si64(product));
+}
+
+static uint64_t word_at(const uint8_t *p) {
+    uint64_t word;
+    memcpy(&word, p, sizeof word);
+    return word;
+}
+
+__attribute__((target("sse4.2,pclmul"))) static uint32_t
+crc32c_sse42(uint32_t crc, const void *data, size_t len) {
     const uint8_t *p = data;
-    uint64_t c = ~crc;
+    uint64_t a = (uint32_t)~crc;
+    for (; len >= 3 * LANE; len -= 3 * LANE, p += 3 * LANE) {
+        uint64_t b = 0, c = 0;
+        for (size_t i = 0; i < LANE; i += 8) {
+            a = _mm_crc32_u64(a, word_at(p + i));
+            b = _mm_crc32_u64(b, word_at(p + LANE + i));
+            c = _mm_crc32_u64(c, word_at(p + 2 * LANE + i));
+        }
+        a = over_lane(over_lane(a) ^ b) ^ c;
+    }
     for (; len >= 8; len -= 8, p += 8) {
-        uint64_t word;
-        memcpy(&word, p, sizeof word);
-        c = _mm_crc32_u64(c, word);
+        a = _mm_crc32_u64(a, word_at(p));
     }
     for (; len > 0; len--, p++) {
-        c = _mm_crc32_u8((uint32_t)c, *p);
+        a = _mm_crc32_u8((uint32_t)a, *p);
     }
-    return ~(uint32_t)c;
+    return ~(uint32_t)a;
 }
 #endif
 
 uint32_t vx_crc32c(uint32_t crc, const void *data, size_t len) {
 #if defined(__x86_64__)
-    if (__builtin_cpu_supports("sse4.2")) {
+    if (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul")) {
         return crc32c_sse42(crc, data, len);
     }
 #endif

@@ -163,13 +163,27 @@ static int add_chunk(struct box_reader *r, const struct vx_shard_entry *e, const
     return VX_OK;
 }
 
-static void fill_box(struct box_reader *r) {
-    size_t row = (size_t)(r->hi[3] - r->lo[3]) * r->s->item_bytes;
-    for (int64_t i = 0; i < r->hi[0] - r->lo[0]; i++) {
-        for (int64_t j = 0; j < r->hi[1] - r->lo[1]; j++) {
-            for (int64_t k = 0; k < r->hi[2] - r->lo[2]; k++) {
-                int64_t to = i * r->stride[0] + j * r->stride[1] + k * r->stride[2];
-                memset(r->dst + to * (int64_t)r->s->item_bytes, r->s->fill_byte, row);
+/* The fill value where the box lies outside the array; the rest is left to the chunks. */
+static void fill_outside(struct box_reader *r) {
+    const size_t item = r->s->item_bytes;
+    int64_t n[4], from[4], to[4]; /* of the box, and its part inside the array */
+    for (int a = 0; a < 4; a++) {
+        n[a] = r->hi[a] - r->lo[a];
+        from[a] = r->lo[a] < 0 ? -r->lo[a] : 0;
+        to[a] = r->s->shape[a] < r->hi[a] ? r->s->shape[a] - r->lo[a] : n[a];
+        from[a] = from[a] < n[a] ? from[a] : n[a];
+        to[a] = to[a] > from[a] ? to[a] : from[a];
+    }
+    for (int64_t i = 0; i < n[0]; i++) {
+        for (int64_t j = 0; j < n[1]; j++) {
+            for (int64_t k = 0; k < n[2]; k++) {
+                char *row = r->dst + (i * r->stride[0] + j * r->stride[1] + k * r->stride[2]) *
+                                         (int64_t)item;
+                bool crosses = i >= from[0] && i < to[0] && j >= from[1] && j < to[1] &&
+                               k >= from[2] && k < to[2];
+                int64_t left = crosses ? from[3] : n[3], right = crosses ? to[3] : n[3];
+                memset(row, r->s->fill_byte, (size_t)left * item);
+                memset(row + right * (int64_t)item, r->s->fill_byte, (size_t)(n[3] - right) * item);
             }
         }
     }
@@ -214,7 +228,7 @@ int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *ent
         r.stride[a] = a < 3 ? stride[a] : 1;
     }
     if (!inside) {
-        fill_box(&r);
+        fill_outside(&r);
     }
     if (!touches) {
         return VX_OK;
