@@ -145,7 +145,7 @@ static int check_route(struct vx_req *r, struct vx_err *err) {
             return rc;
         }
     }
-    return strcmp(r->route->method, "POST") == 0 ? check_ready(r, err) : VX_OK;
+    return strcmp(r->route->method, "GET") != 0 ? check_ready(r, err) : VX_OK;
 }
 
 int vx_admit(struct vx_req *r, struct vx_err *err) {

@@ -52,6 +52,12 @@ struct vx_api_hooks {
     /* What a running job waits for: {healthy, verdicts, window, evidence}, in the language of an
      * Accept-Language header (NULL: none). New reference; NULL where nothing is measured. */
     json_t *(*bottleneck)(void *arg, int64_t id, const char *accept_language);
+    /* The loader of a running job. wish: NULL, or an object of keys to turn, of the right types.
+     * *ret: new reference, as it is or will be within a second; *ret_changed: the wish changes it.
+     * VX_E_STATE (409): no loader runs; VX_E_LIMIT (422): beyond the budget, err->where the key's
+     * pointer. */
+    int (*loader)(void *arg, int64_t id, const json_t *wish, bool *ret_changed, json_t **ret,
+                  struct vx_err *err);
     /* Prometheus text, appended. The api itself writes voxeld_build_info, voxeld_http_* and
      * voxeld_jobs{state}; voxeld_store_* is the daemon's like the rest. */
     void (*metrics)(void *arg, struct vx_buf *out);

@@ -17,6 +17,10 @@ enum MHD_Result vx_h_job_submitted(struct vx_req *r);
 /* handlers/job_json.c: new references; full adds spec, result and links. */
 json_t *vx_job_to_json(struct vx_api *api, const struct vx_job *job, bool full);
 
+/* handlers/loader.c */
+enum MHD_Result vx_h_job_loader(struct vx_req *r);
+enum MHD_Result vx_h_job_loader_turn(struct vx_req *r);
+
 /* handlers/history.c */
 enum MHD_Result vx_h_job_events(struct vx_req *r);
 enum MHD_Result vx_h_job_epochs(struct vx_req *r);

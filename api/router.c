@@ -37,6 +37,8 @@ const struct vx_route vx_routes[] = {
      0,
      {"since", "step", "limit"}},
     {"GET", "/v1/jobs/{id}/tuning", vx_h_job_tuning, NULL, JSON, 0, {"after", "limit"}},
+    {"GET", "/v1/jobs/{id}/loader", vx_h_job_loader, NULL, JSON, 0, {NULL}},
+    {"PATCH", "/v1/jobs/{id}/loader", vx_h_job_loader_turn, NULL, JSON, VX_ROUTE_BODY, {NULL}},
     {"GET", "/v1/jobs/{id}/log", vx_h_job_log, NULL, TEXT, 0, {"tail"}},
     {"GET", "/v1/jobs/{id}/artifacts", vx_h_artifacts, NULL, JSON, 0, {NULL}},
     {"GET", "/v1/jobs/{id}/artifacts/{path}", vx_h_artifact, NULL, NULL, 0, {NULL}},

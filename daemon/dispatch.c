@@ -388,6 +388,15 @@ int64_t vx_dispatch_device(const struct vx_dispatch *d, unsigned index, const ch
     return vx_worker_thread_job(d->workers[index].thread);
 }
 
+struct vx_worker_thread *vx_dispatch_runner(const struct vx_dispatch *d, int64_t id) {
+    for (unsigned i = 0; i < d->n_workers; i++) {
+        if (vx_worker_thread_job(d->workers[i].thread) == id) {
+            return d->workers[i].thread;
+        }
+    }
+    return NULL;
+}
+
 struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options,
                                        struct vx_err *err) {
     struct vx_dispatch *d = calloc(1, sizeof *d);

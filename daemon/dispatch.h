@@ -17,6 +17,7 @@ struct vx_err;
 struct vx_post;
 struct vx_store;
 struct vx_telemetry;
+struct vx_worker_thread;
 
 struct vx_dispatch_options {
     struct uv_loop_s *loop; /* all borrowed, outlive the dispatch */
@@ -43,6 +44,8 @@ void vx_dispatch_drain(struct vx_dispatch *d);
 /* Job on the device with that index, 0 where it is idle; -1 past the last device. *ret_name may be
  * NULL. */
 int64_t vx_dispatch_device(const struct vx_dispatch *d, unsigned index, const char **ret_name);
+/* The thread that runs the job; NULL where none does. */
+struct vx_worker_thread *vx_dispatch_runner(const struct vx_dispatch *d, int64_t id);
 /* After drained. Joins the worker threads. Accepts NULL. */
 void vx_dispatch_free(struct vx_dispatch *d);
 

@@ -14,6 +14,7 @@
 #include "daemon/dispatch.h"
 #include "daemon/predict/plan.h"
 #include "daemon/results/publish.h"
+#include "daemon/session/live_loader.h"
 #include "daemon/session/pretrained.h"
 #include "daemon/telemetry/telemetry.h"
 #include "db/dataset.h"
@@ -198,6 +199,12 @@ static json_t *bottleneck(void *arg, int64_t id, const char *accept_language) {
                                    vx_language_of(accept_language));
 }
 
+static int loader(void *arg, int64_t id, const json_t *wish, bool *ret_changed, json_t **ret,
+                  struct vx_err *err) {
+    struct vx_app *app = arg;
+    return vx_live_loader(vx_dispatch_runner(app->dispatch, id), wish, ret_changed, ret, err);
+}
+
 static void metrics(void *arg, struct vx_buf *out) {
     struct vx_app *app = arg;
     vx_telemetry_metrics(app->telemetry, out);
@@ -238,6 +245,7 @@ void vx_app_hooks(struct vx_app *app, struct vx_api_hooks *ret) {
         .system = system_info,
         .progress = progress,
         .bottleneck = bottleneck,
+        .loader = loader,
         .metrics = metrics,
         .ready = ready,
     };

@@ -88,6 +88,22 @@ static json_t *on_progress(void *arg, int64_t id) {
     return id == 2 ? json_pack("{s:i}", "epoch", 7) : NULL;
 }
 
+/* Four workers at most; changes something where it asks for other than two. */
+static int on_loader(void *arg, int64_t id, const json_t *wish, bool *ret_changed, json_t **ret,
+                     struct vx_err *err) {
+    (void)arg;
+    json_int_t workers = json_integer_value(json_object_get(wish, "workers"));
+    if (workers > 4) {
+        vx_fail(err, VX_E_LIMIT, "beyond_budget", "workers can be at most 4 here");
+        vx_err_at(err, "/workers");
+        return VX_E_LIMIT;
+    }
+    *ret_changed = workers != 0 && workers != 2;
+    *ret = json_pack("{s:I, s:I}", "workers", workers ? workers : (json_int_t)2, "job",
+                     (json_int_t)id);
+    return VX_OK;
+}
+
 static void on_metrics(void *arg, struct vx_buf *out) {
     (void)arg;
     vx_buf_puts(out, "voxeld_loader_stall_ratio 0.25\n");
@@ -141,6 +157,7 @@ static void *loop_main(void *arg) {
                   .devices = on_devices,
                   .system = on_system,
                   .progress = on_progress,
+                  .loader = on_loader,
                   .bottleneck = on_bottleneck,
                   .metrics = on_metrics,
                   .ready = on_ready},

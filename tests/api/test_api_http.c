@@ -389,6 +389,8 @@ static size_t read_contract(char list[][160], size_t max) {
             snprintf(list[n++], 160, "GET %s", path);
         } else if (inside && n < max && strcmp(line, "    post:") == 0) {
             snprintf(list[n++], 160, "POST %s", path);
+        } else if (inside && n < max && strcmp(line, "    patch:") == 0) {
+            snprintf(list[n++], 160, "PATCH %s", path);
         } else if (inside && strspn(line, " ") == 4 && line[strlen(line) - 1] == ':') {
             cr_assert_str_eq(line, "    parameters:", "another method: teach this test");
         }

@@ -377,3 +377,45 @@ Test(api_jobs, epochs_as_json) {
     EXPECT_PROBLEM(GET(s, "/v1/jobs/4/epochs"), 404, "job_not_found");
     server_free(s);
 }
+
+#define PATCH(s, path, body) request(s, "PATCH", path, "Content-Type: application/json\r\n", body)
+
+Test(api_jobs, loader_knobs_are_checked_and_turned_while_it_runs) {
+    static const char *const running[] = {"preparing", "ready", "running", NULL};
+    static const char *const over[] = {"failed", NULL};
+    struct server *s = server_start(NULL);
+    submit(s);
+    EXPECT_PROBLEM(GET(s, "/v1/jobs/1/loader"), 409, "job_not_running");
+    EXPECT_PROBLEM(PATCH(s, "/v1/jobs/1/loader", "{\"workers\":3}"), 409, "job_not_running");
+    EXPECT_PROBLEM(PATCH(s, "/v1/jobs/9/loader", "{\"workers\":3}"), 404, "job_not_found");
+    move_job(s, 1, running);
+    struct reply r = GET(s, "/v1/jobs/1/loader");
+    cr_assert(r.status == 200 && num(r.json, "workers") == 2 && num(r.json, "job") == 1, "%s",
+              r.body);
+    reply_free(&r);
+    static const char *const bodies[] = {"{\"workers\":3}", "{\"workers\":2}", "{}",
+                                         "{\"prefetch\":\"auto\",\"keep_files_open\":false}"};
+    for (size_t i = 0; i < VX_COUNTOF(bodies); i++) {
+        r = PATCH(s, "/v1/jobs/1/loader", bodies[i]);
+        cr_assert_eq(r.status, i == 0 ? 202 : 200, "%s: %d %s", bodies[i], r.status, r.body);
+        reply_free(&r);
+    }
+    r = PATCH(s, "/v1/jobs/1/loader", "{\"workers\":5}");
+    cr_assert_eq(r.status, 422);
+    const json_t *first = json_array_get(json_object_get(r.json, "errors"), 0);
+    cr_assert_str_eq(json_string_value(json_object_get(first, "pointer")), "/workers");
+    reply_free(&r);
+    static const char *const bad[] = {"{\"workers\":0}",         "{\"workers\":1.5}",
+                                      "{\"workers\":\"many\"}",  "{\"prefetch\":1}",
+                                      "{\"keep_files_open\":1}", "{\"cache\":\"warm\"}",
+                                      "{\"batch_size\":4}"};
+    for (size_t i = 0; i < VX_COUNTOF(bad); i++) {
+        EXPECT_PROBLEM(PATCH(s, "/v1/jobs/1/loader", bad[i]), 422, "invalid_request");
+    }
+    s->not_ready = 1;
+    EXPECT_PROBLEM(PATCH(s, "/v1/jobs/1/loader", "{}"), 503, "not_ready");
+    s->not_ready = 0;
+    move_job(s, 1, over);
+    EXPECT_PROBLEM(PATCH(s, "/v1/jobs/1/loader", "{\"workers\":3}"), 409, "job_ended");
+    server_free(s);
+}

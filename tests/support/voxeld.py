@@ -54,6 +54,9 @@ class Daemon:
     def post(self, path, body):
         return call("POST", self.url + path, body, self.auth)
 
+    def patch(self, path, body):
+        return call("PATCH", self.url + path, body, self.auth)
+
     def register(self, name=PHANTOM, seconds=60):
         """The data set's document once it is ready or invalid."""
         status, reply = self.post("/v1/datasets", {"name": name})

@@ -1,0 +1,160 @@
+#!/usr/bin/env python3
+"""The loader's knobs turn while a training runs: within two seconds, within the budget, and without another batch.
+
+  live_loader.py VOXELD
+"""
+import hashlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from voxeld import PHANTOM, Daemon, phantom, wait_for  # noqa: E402
+
+SIZE = ("--cases", "8", "--shape", "20,24,20", "--labels", "2", "--seed", "3")
+OPTIONS = ("--cpu-threads", "1")
+TRAIN = {
+    "type": "train", "dataset": PHANTOM, "configuration": "3d_fullres", "fold": 0,
+    "training": {"epochs": 3, "iterations_per_epoch": 60, "val_iterations_per_epoch": 3, "checkpoint_seconds": 1},
+    "plan": {"batch_size": 2, "patch_size": [16, 16, 16], "features_per_stage": [16, 32]},
+    "inference": {"mirroring": False}, "loader": {"workers": 3},
+}
+
+
+def expect(condition, what):
+    if not condition:
+        raise SystemExit(f"live_loader: {what}")
+
+
+def workers_of(daemon):
+    """Pids of the daemon's augment processes."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            argv = (entry / "cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        if parent == daemon.process.pid and len(argv) > 1 and argv[1] == b"augment":
+            found.append(int(entry.name))
+    return found
+
+
+def turn(daemon, job, wish, status):
+    got, reply = daemon.patch(f"/v1/jobs/{job}/loader", wish)
+    expect(got == status, f"{wish}: {got} {reply}, wanted {status}")
+    return reply
+
+
+def resize(daemon, job, n):
+    start = time.monotonic()
+    reply = turn(daemon, job, {"workers": n}, 202)
+    expect(reply["workers"] == n, reply)
+    while len(workers_of(daemon)) != n:
+        expect(time.monotonic() - start < 2, f"{len(workers_of(daemon))} workers two seconds after {n} were asked for")
+        time.sleep(0.02)
+    return time.monotonic() - start
+
+
+def weights(work, results):
+    [path] = (work / "state" / "results").rglob(f"{results}__*/fold_0/checkpoint_final.safetensors")
+    data = path.read_bytes()
+    return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little"):]).hexdigest()
+
+
+def started(daemon, name, workers):
+    job = daemon.submit({**TRAIN, "results": {"name": name}})
+    wait_for("its workers", lambda: len(workers_of(daemon)) == workers, 60)
+    return job
+
+
+def finish(daemon, job):
+    document = daemon.finished(job, 180)
+    expect(document["state"] == "succeeded", f"{document['state']}: {document.get('reason')}")
+
+
+def changes(daemon, job):
+    events = daemon.get(f"/v1/jobs/{job}/events?follow=false")["events"]
+    return [(e["data"]["knob"], e["data"]["from"], e["data"]["to"]) for e in events if e["type"] == "loader_changed"]
+
+
+def knobs(daemon, job):
+    loader = daemon.get(f"/v1/jobs/{job}/loader")
+    most = loader["limits"]
+    expect(loader["workers"] == 3 and most["workers"] >= 3 and most["prefetch"] >= 8, loader)
+    slowest = max(resize(daemon, job, n) for n in (1, 3, 2))
+    for wish, pointer in (({"workers": most["workers"] + 1}, "/workers"), ({"prefetch": most["prefetch"] + 1}, "/prefetch")):
+        reply = turn(daemon, job, wish, 422)
+        limit = str(most[pointer[1:]])
+        expect(reply["code"] == "beyond_budget" and limit in reply["detail"], reply)
+        expect(reply["errors"][0]["pointer"] == pointer, reply)
+    turn(daemon, job, {"prefetch": 4, "keep_files_open": not loader["keep_files_open"]}, 202)
+    now = lambda: daemon.get(f"/v1/jobs/{job}/loader")
+    wait_for("the knobs", lambda: (now()["prefetch"], now()["keep_files_open"]) == (4, not loader["keep_files_open"]), 2)
+    turn(daemon, job, {"workers": 2, "prefetch": 4}, 200)
+    expect(daemon.get(f"/v1/jobs/{job}")["progress"]["workers"] == 2, "progress does not show two workers")
+    wait_for("five events", lambda: len(changes(daemon, job)) == 5, 5)
+    seen = changes(daemon, job)
+    expect(seen[:3] == [("workers", 3, 1), ("workers", 1, 3), ("workers", 3, 2)], seen)
+    return slowest
+
+
+def resumed(voxeld, daemon, work, job):
+    """What was turned is kept for a resume."""
+    wait_for("a checkpoint", lambda: daemon.get(f"/v1/jobs/{job}")["checkpoint_step"], 30)
+    daemon.stop(signal.SIGKILL)
+    daemon = Daemon(voxeld, work, *OPTIONS)
+    wait_for("its workers", lambda: len(workers_of(daemon)) == 2, 60)
+    loader = daemon.get(f"/v1/jobs/{job}/loader")
+    expect((loader["workers"], loader["prefetch"], loader["planned"]["workers"]) == (2, 4, 3), loader)
+    turn(daemon, job, {"workers": "auto"}, 202)
+    wait_for("as planned", lambda: len(workers_of(daemon)) == 3, 2)
+    return daemon
+
+
+def bound(daemon):
+    """With one thread for the trainer on two or more cores, one worker keeps off the trainer's."""
+    cores = sorted(os.sched_getaffinity(0))
+    [pid] = workers_of(daemon)
+    want = set(cores[1:]) if len(cores) > 1 else set(cores)
+    expect(os.sched_getaffinity(pid) == want, f"worker on {os.sched_getaffinity(pid)}, wanted {want}")
+
+
+def run(voxeld, work):
+    phantom(voxeld, work / "data", PHANTOM, *SIZE)
+    daemon = Daemon(voxeld, work, *OPTIONS)
+    try:
+        expect(daemon.register()["state"] == "ready", "the phantom was refused")
+        finish(daemon, started(daemon, "alone", 3))
+        job = started(daemon, "turned", 3)
+        slowest = knobs(daemon, job)
+        daemon = resumed(voxeld, daemon, work, job)
+        finish(daemon, job)
+        turn(daemon, job, {"workers": 1}, 409)
+        expect(weights(work, "alone") == weights(work, "turned"), "the knobs changed the training")
+        job = started(daemon, "one", 3)
+        resize(daemon, job, 1)
+        bound(daemon)
+        return slowest
+    finally:
+        daemon.stop()
+
+
+def main():
+    work = Path(tempfile.mkdtemp(prefix="vx-loader-"))
+    try:
+        slowest = run(Path(sys.argv[1]).resolve(), work)
+        print(f"live_loader: the slowest resize took {slowest:.2f} s, the weights stayed the same")
+    except BaseException:
+        print((work / "voxeld.log").read_text()[-3000:], file=sys.stderr)
+        raise
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
