@@ -21,7 +21,7 @@ TRAIN = {
     "type": "train", "dataset": PHANTOM, "configuration": "3d_fullres", "fold": 0,
     "training": {"epochs": 3, "iterations_per_epoch": 60, "val_iterations_per_epoch": 3, "checkpoint_seconds": 1},
     "plan": {"batch_size": 2, "patch_size": [16, 16, 16], "features_per_stage": [16, 32]},
-    "inference": {"mirroring": False}, "loader": {"workers": 3},
+    "inference": {"mirroring": False}, "loader": {"workers": 3, "tune": "off"},
 }
 
 

@@ -1,5 +1,5 @@
 /* See desk.h. Store operations own their argument until `done` frees it. */
-#include "daemon/desk.h"
+#include "daemon/telemetry/desk.h"
 
 #include "base/clock.h"
 #include "base/err.h"

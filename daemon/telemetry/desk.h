@@ -3,8 +3,8 @@
  *
  * Thread: vx_desk_telemetry on the thread that runs the job; the rest is called by telemetry on its
  * thread, between attach and detach. */
-#ifndef VX_DAEMON_DESK_H
-#define VX_DAEMON_DESK_H
+#ifndef VX_DAEMON_TELEMETRY_DESK_H
+#define VX_DAEMON_TELEMETRY_DESK_H
 
 #include "daemon/telemetry/telemetry.h"
 
