@@ -14,7 +14,7 @@ const struct vx_route vx_routes[] = {
     {"GET", "/assets/{name}", vx_h_asset, NULL, NULL, 0, {NULL}},
     {"GET", "/livez", vx_h_livez, NULL, TEXT, VX_ROUTE_OPEN, {NULL}},
     {"GET", "/readyz", vx_h_readyz, NULL, TEXT, 0, {NULL}},
-    {"GET", "/metrics", vx_h_metrics, NULL, TEXT, 0, {NULL}},
+    {"GET", "/metrics", vx_h_metrics, NULL, NULL, 0, {NULL}},
     {"GET", "/openapi.yaml", vx_h_openapi, NULL, "application/yaml", 0, {NULL}},
     {"GET", "/v1/jobs", vx_h_jobs_list, NULL, JSON, 0, {"state", "dataset", "limit", "cursor"}},
     {"POST", "/v1/jobs", vx_h_job_submit, vx_h_job_submitted, JSON, VX_ROUTE_BODY, {"dry_run"}},

@@ -42,6 +42,8 @@ static const struct key keys[] = {
     {"prepare-processes", {"nnUNet_def_n_proc"}, NUMBER, AT(prepare_processes), 0, 256},
     {"memory-limit", {NULL}, BYTES, AT(memory_limit), 0, INT64_MAX},
     {"keep-files-open", {"nnUNet_keep_files_open"}, SWITCH, AT(keep_files_open), -1, 1},
+    {"nvml", {NULL}, TEXT, AT(nvml), 0, 0},
+    {"dcgm-names", {NULL}, SWITCH, AT(dcgm_names), -1, 1},
 };
 
 const char *vx_config_usage(void) {
@@ -66,6 +68,9 @@ const char *vx_config_usage(void) {
            "  --memory-limit BYTES      memory one child process may have, K, M and G allowed (0: "
            "half of all)\n"
            "  --keep-files-open MODE    auto, true or false (nnUNet_keep_files_open)\n"
+           "  --nvml FILE               NVIDIA's management library (default: the driver's)\n"
+           "  --dcgm-names MODE         also the names of NVIDIA's exporter in /metrics (default "
+           "false)\n"
            "  --help                    this list\n";
 }
 

@@ -28,6 +28,8 @@ struct vx_config {
                                   nnUNet_def_n_proc */
     int64_t memory_limit;      /* bytes one child may have; 0: half of the memory found */
     int64_t keep_files_open;   /* enum vx_config_files_open; nnUNet_keep_files_open */
+    char *nvml;                /* NULL: the driver's */
+    int64_t dcgm_names;        /* 1: yes; 0 and -1: no */
     bool help;                 /* --help was given: print vx_config_usage and leave */
     char host[64];             /* of listen */
     int port;                  /* of listen */

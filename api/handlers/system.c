@@ -1,5 +1,6 @@
 /* Health, metrics, devices, the host. */
 #include "api/handlers.h"
+#include "api/openmetrics.h"
 #include "db/event.h"
 #include "db/job.h"
 
@@ -56,7 +57,15 @@ enum MHD_Result vx_h_metrics(struct vx_req *r) {
     if (c->hooks.metrics) {
         c->hooks.metrics(c->hooks.arg, &out);
     }
-    return vx_reply_buf(r, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+    vx_req_header(r, MHD_HTTP_HEADER_VARY, "Accept");
+    if (!vx_openmetrics_wanted(vx_header(r, MHD_HTTP_HEADER_ACCEPT))) {
+        return vx_reply_buf(r, 200, "text/plain; version=0.0.4; charset=utf-8", &out);
+    }
+    struct vx_buf open = VX_BUF_INIT;
+    vx_openmetrics(out.data ? out.data : "", &open);
+    vx_buf_release(&out);
+    return vx_reply_buf(r, 200, "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                        &open);
 }
 
 enum MHD_Result vx_h_devices(struct vx_req *r) {

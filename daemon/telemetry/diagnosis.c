@@ -142,6 +142,8 @@ bool vx_diagnosis_window(const struct vx_diagnosis *d, uint64_t from_ns, uint64_
     w.loader.store_cold_bytes = d->store_cold_bytes;
     w.loader.storage = d->facts.storage;
     w.have |= d->facts.storage_known ? VX_TUNE_HAVE_STORAGE : 0u;
+    w.device = d->device;
+    w.have |= d->device_have;
     cut_host(d, w.seconds, &w);
     w.host.trainer_cores = d->facts.trainer_cores;
     w.host.worker_bytes = d->facts.worker_bytes;

@@ -46,6 +46,8 @@ struct vx_diagnosis {
     struct vx_lost corrupt[4];
     uint64_t n_corrupt;
     uint64_t store_cold_bytes;
+    struct vx_tune_device device; /* as last seen, by the caller */
+    uint32_t device_have;         /* VX_TUNE_HAVE_GPU, _GPM */
     struct vx_tune_period period; /* looked for every ten seconds */
     bool has_period;
     struct vx_tuner tuner;

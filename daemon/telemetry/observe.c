@@ -2,6 +2,7 @@
 
 #include "base/own.h"
 #include "daemon/evidence/host.h"
+#include "daemon/telemetry/gpus.h"
 #include "daemon/telemetry/watched.h"
 
 #include <string.h>
@@ -34,6 +35,8 @@ struct tale {
 
 static void gather(struct observation *o, struct watched *w, const struct vx_host *host,
                    uint64_t now_ns, struct tale *tale) {
+    w->diagnosis->device_have = 0;
+    gpus_window(o->gpus, w->device, &w->diagnosis->device, &w->diagnosis->device_have);
     vx_diagnosis_look(w->diagnosis, host, now_ns, &tale->news);
     const struct vx_decision *d = &tale->news.decision;
     if (d->kind != VX_DECISION_NONE) {
@@ -87,6 +90,7 @@ static void observe_session(struct observation *o, struct watched *w, const stru
 void observe(struct observation *o, uint64_t now_ns, int64_t wall_ms) {
     struct vx_host host;
     o->seconds++;
+    gpus_look(o->gpus, o->lock);
     if (!o->list) {
         return; /* nobody asks: /proc is left alone */
     }

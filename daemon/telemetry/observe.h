@@ -7,10 +7,12 @@
 
 #include <pthread.h>
 
+struct gpus;
 struct vx_host_watch;
 struct watched;
 
 struct observation {
+    struct gpus *gpus;           /* borrowed */
     struct vx_host_watch *watch; /* owned by the telemetry thread's struct */
     pthread_mutex_t *lock;       /* of the list's contents, for what readers see */
     struct watched *list;        /* does not change while observe() runs */

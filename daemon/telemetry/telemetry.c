@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/own.h"
 #include "daemon/evidence/host.h"
+#include "daemon/telemetry/gpus.h"
 #include "daemon/telemetry/observe.h"
 #include "daemon/telemetry/procstat.h"
 #include "daemon/telemetry/watched.h"
@@ -30,6 +31,7 @@ struct vx_telemetry {
     pthread_cond_t wake;
     bool ending;
     struct observation observation;
+    struct gpus gpus;
     struct watched *list;
     struct totals totals;
     struct vx_cpu_times cpu;
@@ -83,7 +85,7 @@ static void *sampler(void *arg) {
     }
 }
 
-struct vx_telemetry *vx_telemetry_create(struct vx_err *err) {
+struct vx_telemetry *vx_telemetry_create(const char *nvml, bool dcgm_names, struct vx_err *err) {
     struct vx_telemetry *t = calloc(1, sizeof *t);
     if (!t) {
         vx_fail(err, VX_E_NOMEM, NULL, "starting the telemetry thread");
@@ -97,12 +99,14 @@ struct vx_telemetry *vx_telemetry_create(struct vx_err *err) {
     pthread_mutex_init(&t->look, NULL);
     pthread_mutex_init(&t->lock, NULL);
     t->observation.lock = &t->lock;
+    t->observation.gpus = &t->gpus;
     t->observation.watch = vx_host_watch_create("", (int32_t)getpid());
     if (!t->observation.watch) {
         free(t);
         vx_fail(err, VX_E_NOMEM, NULL, "starting the telemetry thread");
         return NULL;
     }
+    gpus_open(&t->gpus, nvml, dcgm_names);
     int rc = pthread_create(&t->thread, NULL, sampler, t);
     if (rc != 0) {
         vx_fail_errno(err, rc, NULL, "cannot start the telemetry thread");
@@ -136,6 +140,7 @@ void vx_telemetry_free(struct vx_telemetry *t) {
         watched_free(w);
     }
     vx_host_watch_free(t->observation.watch);
+    gpus_close(&t->gpus);
     pthread_cond_destroy(&t->wake);
     pthread_mutex_destroy(&t->lock);
     pthread_mutex_destroy(&t->look);
@@ -365,6 +370,7 @@ void vx_telemetry_metrics(struct vx_telemetry *t, struct vx_buf *out) {
     pthread_mutex_lock(&t->lock);
     write_totals(out, &t->totals);
     write_jobs(out, t->list);
+    gpus_metrics(&t->gpus, out);
     double cpu = t->cpu_ratio;
     struct vx_memory memory = t->memory;
     pthread_mutex_unlock(&t->lock);

@@ -8,6 +8,7 @@
 #include "daemon/telemetry/diagnosis.h"
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct vx_buf;
@@ -39,7 +40,9 @@ struct vx_telemetry_job {
     struct vx_telemetry_events events;
 };
 
-struct vx_telemetry *vx_telemetry_create(struct vx_err *err);
+/* nvml: NVIDIA's management library, NULL for the driver's. dcgm_names: metrics under the names of
+ * NVIDIA's exporter as well. */
+struct vx_telemetry *vx_telemetry_create(const char *nvml, bool dcgm_names, struct vx_err *err);
 /* Ends the thread. */
 void vx_telemetry_free(struct vx_telemetry *t);
 

@@ -256,6 +256,13 @@ Test(api_system, health_devices_system_metrics) {
         1 << 20);
     reply_free(&r);
     submit(s);
+    r = request(s, "GET", "/metrics", "Accept: application/openmetrics-text\r\n", NULL);
+    cr_assert_eq(r.status, 200);
+    cr_expect_not_null(strstr(reply_header(&r, "Content-Type"), "application/openmetrics-text"));
+    cr_expect_str_eq(r.body + r.body_len - 6, "# EOF\n");
+    cr_expect_not_null(strstr(r.body, "# TYPE voxeld_http_requests counter\n"), "%s", r.body);
+    cr_expect_not_null(strstr(r.body, "\nvoxeld_http_requests_total{"));
+    reply_free(&r);
     r = GET(s, "/metrics");
     cr_assert(strstr(r.body, "voxeld_build_info{version=\"1.2.3\",commit=\"abc\"} 1\n"));
     cr_assert(strstr(

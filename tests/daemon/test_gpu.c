@@ -1,6 +1,8 @@
 /* GPU evidence from a library that plays a trace (tests/support/nvml_player.c). */
+#include "base/buf.h"
 #include "base/err.h"
 #include "daemon/evidence/gpu.h"
+#include "daemon/telemetry/gpus.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -21,6 +23,17 @@ static struct vx_gpus *play(const char *text) {
     struct vx_err err = {0};
     cr_assert_eq(vx_gpus_open(VX_NVML_PLAYER, &g, &err), VX_OK, "%s", err.text);
     return g;
+}
+
+/* The lines of /metrics with some name, one after the other. */
+static void lines_with(const struct vx_buf *text, const char *name, char *buf, size_t size) {
+    buf[0] = '\0';
+    for (const char *at = text->data; at && *at; at += strcspn(at, "\n"), at += *at == '\n') {
+        if (strncmp(at, name, strlen(name)) == 0 && at[strlen(name)] == '{') {
+            size_t used = strlen(buf);
+            snprintf(buf + used, size - used, "%.*s\n", (int)strcspn(at, "\n"), at);
+        }
+    }
 }
 
 static void stop(struct vx_gpus *g) {
@@ -92,4 +105,51 @@ Test(daemon_gpu, a_gpu_that_is_lost_in_mid_run_stays_lost) {
     vx_gpus_look(g, 0, true, &s);
     cr_expect(s.lost);
     stop(g);
+}
+
+Test(daemon_gpu, metrics_under_our_names_and_nvidias) {
+    struct gpus g;
+    pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+    struct vx_gpus *first = play("util=97 total=2097152 used=1048576 power=650500 cap=700000 "
+                                 "temp=64 clock=1980 reasons=40 sm=91 tensor=40 dram=35 gr=98\n");
+    vx_gpus_close(first); /* the trace stays */
+    gpus_open(&g, VX_NVML_PLAYER, true);
+    gpus_look(&g, &lock);
+    gpus_look(&g, &lock);
+    struct vx_buf out = VX_BUF_INIT;
+    char lines[512];
+    gpus_metrics(&g, &out);
+    lines_with(&out, "voxeld_gpu_memory_used_bytes", lines, sizeof lines);
+    cr_expect_str_eq(lines, "voxeld_gpu_memory_used_bytes{gpu=\"0\",uuid=\"GPU-trace\"} 1048576\n");
+    lines_with(&out, "DCGM_FI_DEV_FB_USED", lines, sizeof lines);
+    cr_expect_not_null(strstr(lines, "} 1\n"), "%s", lines); /* MiB */
+    cr_expect_not_null(strstr(lines, "UUID=\"GPU-trace\""), "%s", lines);
+    static const char *const seven[] = {"DCGM_FI_DEV_GPU_TEMP",
+                                        "DCGM_FI_DEV_POWER_USAGE",
+                                        "DCGM_FI_DEV_SM_CLOCK",
+                                        "DCGM_FI_PROF_GR_ENGINE_ACTIVE",
+                                        "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE",
+                                        "DCGM_FI_DEV_FB_USED",
+                                        "DCGM_FI_DEV_FB_FREE"};
+    for (size_t i = 0; i < 7; i++) {
+        lines_with(&out, seven[i], lines, sizeof lines);
+        cr_expect_not(lines[0] == '\0', "%s", seven[i]);
+    }
+    struct vx_tune_device d = {0};
+    uint32_t have = 0;
+    gpus_window(&g, "cuda:0", &d, &have);
+    cr_expect_eq(have, VX_TUNE_HAVE_GPU | VX_TUNE_HAVE_GPM);
+    cr_expect(d.throttled_thermal && !d.throttled_power);
+    cr_expect_float_eq(d.sm_active, 0.91, 1e-12);
+    have = 0;
+    gpus_window(&g, "cpu:0", &d, &have);
+    cr_expect_eq(have, 0);
+    g.dcgm = false;
+    vx_buf_release(&out);
+    out = (struct vx_buf)VX_BUF_INIT;
+    gpus_metrics(&g, &out);
+    cr_expect_null(strstr(out.data, "DCGM"));
+    vx_buf_release(&out);
+    gpus_close(&g);
+    unlink(trace);
 }
