@@ -45,11 +45,11 @@ static void check_take(struct vx_ring *r, uint64_t expected) {
 }
 
 Test(session_ring, plan_follows_the_rule) {
-    cr_assert_eq(vx_ring_plan(1 << 20, 2, 2, 0), 8);
-    cr_assert_eq(vx_ring_plan(1 << 20, 12, 9, 0), 33);
-    cr_assert_eq(vx_ring_plan(40 << 20, 12, 2, 0), 6); /* the cap */
-    cr_assert_eq(vx_ring_plan(1ull << 30, 12, 2, 0), 4);
-    cr_assert_eq(vx_ring_plan(1 << 20, 2, 366, 0), 368); /* a batch must fit */
+    cr_assert_eq(vx_ring_plan(1 << 20, 1, 2, 0), 8);
+    cr_assert_eq(vx_ring_plan(1 << 20, 12, 9, 0), 66);
+    cr_assert_eq(vx_ring_plan(30 << 20, 12, 2, 0), 8); /* the cap */
+    cr_assert_eq(vx_ring_plan(1ull << 30, 12, 2, 0), 6);
+    cr_assert_eq(vx_ring_plan(1 << 20, 2, 366, 0), 734); /* two batches must fit */
     uint32_t size[3] = {40, 56, 40};
     uint64_t bytes = vx_ring_slot_bytes(1, size);
     cr_assert_geq(bytes, 89600 * 6 + sizeof(struct vx_slot));
