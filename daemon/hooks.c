@@ -91,11 +91,6 @@ static int job_check(void *arg, const struct vx_job_new *job, struct vx_err *err
         int rc = check_prediction(app, job, err);
         return rc == VX_OK ? check_device(app, job->spec, err) : rc;
     }
-    if (strcmp(job->type, "train") != 0 && strcmp(job->type, "prepare") != 0) {
-        vx_fail(err, VX_E_INVALID, "type_unsupported",
-                "jobs of type \"%s\" cannot be run yet; train, prepare and predict can", job->type);
-        return vx_err_at(err, "/type");
-    }
     struct vx_dataset set = {0};
     int rc = vx_db_dataset_get(app->reader, job->dataset, &set, err);
     if (rc == VX_E_NOT_FOUND) {

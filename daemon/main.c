@@ -19,6 +19,7 @@ static const struct {
     {"prepare", vx_role_prepare, "build the prepared cache of a data set"},
     {"predict", vx_role_predict, "segment new cases with a trained model"},
     {"verify", vx_role_verify, "check a data set and extract its fingerprint"},
+    {"bench", vx_role_bench, "measure the loader: samples a second, workers a device needs"},
     {"phantom", vx_role_phantom, "write a synthetic data set"},
     {"step", vx_role_step, NULL},
     {"augment", vx_role_augment, NULL},

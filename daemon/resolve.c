@@ -31,6 +31,9 @@
 #include <sys/stat.h>
 
 #define CHILD_NICE 10
+#define BENCH_ITERATIONS                                                                           \
+    (1u << 28) /* more than anybody waits for: a benchmark ends by the clock                       \
+                */
 
 /* Everything between the input and the brief. */
 struct work {
@@ -237,7 +240,7 @@ static int make_recipe(struct work *w, struct vx_err *err) {
 static void plan_pool(const struct work *w, struct vx_brief *b) {
     const struct vx_config *c = w->in->config;
     struct vx_pool_limits limits = {.cores = vx_budget_cores(""),
-                                    .trainer_threads = (uint32_t)b->threads,
+                                    .trainer_threads = b->bench ? 0 : (uint32_t)b->threads,
                                     .memory_bytes = vx_budget_memory_share()};
     int asked = w->spec.loader.workers > 0 ? w->spec.loader.workers : (int)c->loader_workers;
     struct vx_pool_plan pool;
@@ -249,6 +252,14 @@ static void plan_pool(const struct work *w, struct vx_brief *b) {
     int keep = w->spec.loader.keep_files_open != VX_SPEC_AUTO ? w->spec.loader.keep_files_open
                                                               : (int)c->keep_files_open;
     b->keep_files_open = keep == 1;
+}
+
+/* Nothing computes and nothing is learnt: the schedule only numbers the samples. */
+static void make_bench(const struct work *w, struct vx_brief *b) {
+    b->bench = json_object_get(w->spec_json, "benchmark");
+    b->schedule = (struct vx_sample_schedule){b->schedule.batch, BENCH_ITERATIONS, 0, 1};
+    b->threads = 1;
+    b->checkpoint_seconds = 1e9;
 }
 
 static void fold_text(int fold, char buf[16]) {
@@ -319,14 +330,19 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .dataset_json = w->dataset_json,
         .pretrained = pretrained[0] ? pretrained : NULL,
     };
+    if (s->type == VX_JOB_BENCHMARK) {
+        make_bench(w, &b);
+    }
     plan_pool(w, &b);
     return vx_brief_write(path, &b, err);
 }
 
-/* A job that began keeps its brief; only the places may have moved with the daemon's folders. */
+/* A training that began keeps its brief; only the places may have moved with the daemon's folders.
+ */
 static bool keep_brief(const struct work *w, const char *store_dir, const char *path) {
     struct vx_brief *b = NULL;
-    if (!vx_path_exists(path) || vx_brief_read(path, &b, NULL) != VX_OK) {
+    if (w->spec.type == VX_JOB_BENCHMARK || !vx_path_exists(path) ||
+        vx_brief_read(path, &b, NULL) != VX_OK) {
         return false;
     }
     bool same = b->job_id == w->in->job_id && strcmp(b->cache_dir, store_dir) == 0 &&

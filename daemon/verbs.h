@@ -10,6 +10,7 @@ int vx_role_plan(int argc, char **argv);
 int vx_role_prepare(int argc, char **argv);
 int vx_role_predict(int argc, char **argv);
 int vx_role_verify(int argc, char **argv);
+int vx_role_bench(int argc, char **argv);
 int vx_role_phantom(int argc, char **argv);
 /* Internal: started by a session or the scheduler. */
 int vx_role_step(int argc, char **argv);

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/own.h"
+#include "daemon/bench/loader.h"
 #include "daemon/post.h"
 #include "daemon/predict/job.h"
 #include "daemon/predict/plan.h"
@@ -242,7 +243,8 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
                                  struct vx_err *err) {
     enum vx_session_end end = VX_SESSION_FAILED;
     int rc = vx_brief_read(path, &w->brief, err);
-    if (rc == VX_OK) {
+    bool bench = rc == VX_OK && w->brief->bench;
+    if (rc == VX_OK && !bench) {
         rc = check_place(w->brief, err);
     }
     if (rc == VX_OK) {
@@ -263,7 +265,7 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
                        .unmapped = on_unmapped},
             .memory_limit = w->o.memory_limit,
         };
-        vx_session_run(&options, &end, ret_result, err);
+        (bench ? vx_bench_run : vx_session_run)(&options, &end, ret_result, err);
         pthread_mutex_lock(&w->lock);
         w->has_loader = false;
         pthread_mutex_unlock(&w->lock);
@@ -272,7 +274,7 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
         json_object_set(*ret_result, "quarantined", w->quarantined);
     }
     json_decref(vx_steal(w->quarantined));
-    if (end == VX_SESSION_SUCCEEDED && publish(w, *ret_result, err) != VX_OK) {
+    if (end == VX_SESSION_SUCCEEDED && !bench && publish(w, *ret_result, err) != VX_OK) {
         end = VX_SESSION_FAILED;
     }
     vx_recorder_close(vx_steal(w->recorder));

@@ -209,9 +209,16 @@ int vx_cache_file_acquire(struct vx_cache *cache, struct vx_cache_file *f, struc
 }
 
 void vx_cache_file_settle(struct vx_cache *cache) {
+    if (cache->cold && cache->newest) {
+        posix_fadvise(cache->newest->fd, 0, 0, POSIX_FADV_DONTNEED);
+    }
     while (cache->n_open > cache->max_open) {
         vx_cache_file_close(cache, cache->oldest);
     }
+}
+
+void vx_cache_keep_cold(struct vx_cache *cache, bool cold) {
+    cache->cold = cold;
 }
 
 void vx_cache_keep_open(struct vx_cache *cache, int max_files) {

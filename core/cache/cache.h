@@ -102,6 +102,9 @@ struct vx_cache *vx_cache_free(struct vx_cache *cache);
 /* Array files kept open between reads, least recently used first to go; 0 (the default) opens per
  * read. May be changed at any time; lowering it closes what is over. */
 void vx_cache_keep_open(struct vx_cache *cache, int max_files);
+/* Drops each file from the page cache after a read of it, so that the next one comes from the disk
+ * again: for measuring. */
+void vx_cache_keep_cold(struct vx_cache *cache, bool cold);
 const struct vx_cache_counters *vx_cache_counters(const struct vx_cache *cache);
 const char *vx_cache_dir(const struct vx_cache *cache);
 const char *vx_cache_key_hex(const struct vx_cache *cache);

@@ -29,6 +29,7 @@ struct vx_cache {
     struct vx_cache_counters counters;
     struct vx_shard_scratch scratch;
     int max_open, n_open;
+    bool cold;
     struct vx_cache_file *newest, *oldest; /* open files by last use */
 };
 
@@ -43,7 +44,7 @@ const struct vx_cache_entry *vx_cache_find(const struct vx_cache *cache, const c
 /* Opens f where it is closed (checking that the file still has its size), marks it as used just
  * now. */
 int vx_cache_file_acquire(struct vx_cache *cache, struct vx_cache_file *f, struct vx_err *err);
-/* Ends a use: closes files over the limit. */
+/* Ends a use of the newest file: closes files over the limit. */
 void vx_cache_file_settle(struct vx_cache *cache);
 void vx_cache_file_close(struct vx_cache *cache, struct vx_cache_file *f);
 

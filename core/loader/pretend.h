@@ -9,6 +9,7 @@
 
 struct vx_pretence {
     bool synthetic;      /* neither read nor augmented: as if the batch lay there already */
+    bool cold;           /* nothing that was read stays in the page cache */
     uint64_t augment_ns; /* in place of augmenting; 0: the real thing */
     uint64_t cpu_ns;     /* of it on a core; the rest is slept. At most augment_ns */
 };

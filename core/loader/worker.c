@@ -301,6 +301,7 @@ int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, str
     if (rc == VX_OK) {
         const struct vx_pretence *p = config->pretence;
         vx_maker_pretend(w.maker, p && p->augment_ns ? p : NULL);
+        vx_cache_keep_cold(w.cache, p && p->cold);
         while ((rc = follow(&w, true, err)) == VX_E_BUSY) {
         }
     }

@@ -2,6 +2,7 @@
 #include "spec/spec.h"
 
 #include "plan/splits.h"
+#include "spec/benchmark.h"
 
 #include "base/err.h"
 
@@ -71,7 +72,7 @@ static void parse_folder_name(const json_t *json, const char *base, const char *
 static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
     static const char *const types[] = {"train",   "prepare",   "validate",
                                         "predict", "benchmark", NULL};
-    static const int known[] = {VX_JOB_TRAIN, VX_JOB_PREPARE, -1, VX_JOB_PREDICT, -1};
+    static const int known[] = {VX_JOB_TRAIN, VX_JOB_PREPARE, -1, VX_JOB_PREDICT, VX_JOB_BENCHMARK};
     int type = one_of(json, "", "type", types, ps);
     if (type >= 0 && known[type] < 0) {
         vx_json_problem(ps, "/type", "not_supported", "jobs of type %s are not supported yet",
@@ -79,7 +80,8 @@ static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json
     } else if (type >= 0) {
         s->type = (enum vx_job_type)known[type];
     } else if (!json_object_get(json, "type")) {
-        vx_json_problem(ps, "/type", "missing", "is required: train, prepare or predict");
+        vx_json_problem(ps, "/type", "missing",
+                        "is required: train, prepare, predict or benchmark");
     }
 }
 
@@ -369,11 +371,29 @@ static void parse_predict(const json_t *json, struct vx_job_spec *s, struct vx_j
         snprintf(s->predict.checkpoint, sizeof s->predict.checkpoint, "%s",
                  checkpoints[checkpoint]);
     }
-    static const char *const others[] = {"fold", "training", "plan", "loader", "augment"};
+    static const char *const others[] = {"fold",   "training", "plan",
+                                         "loader", "augment",  "benchmark"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         not_for_type(json, "", others[i], s, ps);
     }
     not_for_type(json_object_get(json, "results"), "/results", "replace", s, ps);
+}
+
+/* Jobs of type benchmark: nothing is trained, nothing published. */
+static void parse_benchmark(const json_t *json, struct vx_job_spec *s,
+                            struct vx_json_problems *ps) {
+    static const char *const others[] = {"training", "results", "precision", "inference",
+                                         "folds",    "input",   "output",    "checkpoint"};
+    parse_fold(json, s, ps);
+    parse_plan(json, s, ps);
+    /* what is measured stays as it is, unless the tuner is what is looked at */
+    snprintf(s->loader.tune, sizeof s->loader.tune, "off");
+    parse_loader(json, s, ps);
+    parse_augment(json, s, ps);
+    vx_spec_parse_benchmark(json, s, ps);
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        not_for_type(json, "", others[i], s, ps);
+    }
 }
 
 /* Jobs of type train and prepare. */
@@ -383,7 +403,7 @@ static void parse_train(const json_t *json, struct vx_job_spec *s, struct vx_jso
     parse_plan(json, s, ps);
     parse_loader(json, s, ps);
     parse_augment(json, s, ps);
-    static const char *const others[] = {"folds", "input", "output", "checkpoint"};
+    static const char *const others[] = {"folds", "input", "output", "checkpoint", "benchmark"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         not_for_type(json, "", others[i], s, ps);
     }
@@ -399,16 +419,19 @@ int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_pr
         return VX_E_INVALID;
     }
     vx_json_only_keys(json, "",
-                      (const char *const[]){"type", "dataset", "configuration", "plans", "fold",
-                                            "resources", "priority", "results", "training", "plan",
-                                            "loader", "augment", "precision", "inference", "folds",
-                                            "input", "output", "checkpoint", NULL},
+                      (const char *const[]){"type",      "dataset",    "configuration", "plans",
+                                            "fold",      "resources",  "priority",      "results",
+                                            "training",  "plan",       "loader",        "augment",
+                                            "precision", "inference",  "folds",         "input",
+                                            "output",    "checkpoint", "benchmark",     NULL},
                       ps);
     parse_type(json, &s, ps);
     parse_what(json, &s, ps);
     parse_resources(json, &s, ps);
     parse_results(json, &s, ps);
-    (s.type == VX_JOB_PREDICT ? parse_predict : parse_train)(json, &s, ps);
+    (s.type == VX_JOB_PREDICT     ? parse_predict
+     : s.type == VX_JOB_BENCHMARK ? parse_benchmark
+                                  : parse_train)(json, &s, ps);
     int precision = one_of(json, "", "precision", precisions, ps);
     if (precision >= 0) {
         s.precision = (enum vx_spec_precision)precision;

@@ -2,6 +2,7 @@
 #include "spec/spec.h"
 
 #include "plan/splits.h"
+#include "spec/benchmark.h"
 
 #include "base/err.h"
 #include "base/own.h"
@@ -10,31 +11,34 @@
 #include <string.h>
 
 const char *vx_job_type_word(enum vx_job_type type) {
-    static const char *const words[] = {
-        [VX_JOB_TRAIN] = "train", [VX_JOB_PREPARE] = "prepare", [VX_JOB_PREDICT] = "predict"};
+    static const char *const words[] = {[VX_JOB_TRAIN] = "train",
+                                        [VX_JOB_PREPARE] = "prepare",
+                                        [VX_JOB_PREDICT] = "predict",
+                                        [VX_JOB_BENCHMARK] = "benchmark"};
     return words[type];
 }
 
 void vx_spec_defaults(struct vx_job_spec *spec) {
-    *spec =
-        (struct vx_job_spec){.type = VX_JOB_TRAIN,
-                             .configuration = "3d_fullres",
-                             .plans = "nnUNetPlans",
-                             .resources = {"auto", 1},
-                             .results = {"voxeld", false},
-                             .training = {.epochs = 1000,
-                                          .iterations_per_epoch = 250,
-                                          .val_iterations_per_epoch = 50,
-                                          .seed = 1,
-                                          .initial_lr = 1e-2,
-                                          .momentum = 0.99,
-                                          .weight_decay = 3e-5,
-                                          .oversample_foreground = 0.33,
-                                          .checkpoint_seconds = 60},
-                             .loader = {VX_SPEC_AUTO, VX_SPEC_AUTO, VX_SPEC_AUTO, "auto", "auto"},
-                             .augment = {"cpu", true, true},
-                             .inference = {true, 0.5, false},
-                             .predict = {.checkpoint = "final"}};
+    *spec = (struct vx_job_spec){
+        .type = VX_JOB_TRAIN,
+        .configuration = "3d_fullres",
+        .plans = "nnUNetPlans",
+        .resources = {"auto", 1},
+        .results = {"voxeld", false},
+        .training = {.epochs = 1000,
+                     .iterations_per_epoch = 250,
+                     .val_iterations_per_epoch = 50,
+                     .seed = 1,
+                     .initial_lr = 1e-2,
+                     .momentum = 0.99,
+                     .weight_decay = 3e-5,
+                     .oversample_foreground = 0.33,
+                     .checkpoint_seconds = 60},
+        .loader = {VX_SPEC_AUTO, VX_SPEC_AUTO, VX_SPEC_AUTO, "auto", "auto"},
+        .augment = {"cpu", true, true},
+        .inference = {true, 0.5, false},
+        .predict = {.checkpoint = "final"},
+        .benchmark = {.seconds = 10, .runs = VX_RUN_SYNTHETIC | VX_RUN_MEMORY | VX_RUN_COLD}};
 }
 
 static json_t *auto_or_int(int value) {
@@ -107,14 +111,38 @@ static json_t *predict_to_json(const struct vx_job_spec *s) {
     return json;
 }
 
+static json_t *fold_to_json(const struct vx_job_spec *s) {
+    return s->fold == VX_FOLD_ALL ? json_string("all") : json_integer(s->fold);
+}
+
+static json_t *loader_to_json(const struct vx_job_spec *s) {
+    json_t *open = s->loader.keep_files_open == VX_SPEC_AUTO
+                       ? json_string("auto")
+                       : json_boolean(s->loader.keep_files_open);
+    return json_pack("{s:o, s:o, s:o, s:s, s:s}", "workers", auto_or_int(s->loader.workers),
+                     "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch), "cache",
+                     s->loader.cache, "tune", s->loader.tune);
+}
+
+static json_t *benchmark_to_json(const struct vx_job_spec *s) {
+    return json_pack("{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:o, s:o, s:{s:s, s:b, "
+                     "s:b}, s:o}",
+                     "spec_version", VX_SPEC_VERSION, "type", vx_job_type_word(s->type), "dataset",
+                     s->dataset, "configuration", s->configuration, "plans", s->plans, "fold",
+                     fold_to_json(s), "resources", "device", s->resources.device, "count",
+                     s->resources.count, "priority", s->priority, "plan", plan_to_json(s), "loader",
+                     loader_to_json(s), "augment", "where", s->augment.where, "enabled",
+                     s->augment.enabled, "mirror", s->augment.mirror, "benchmark",
+                     vx_spec_benchmark_to_json(s));
+}
+
 json_t *vx_spec_to_json(const struct vx_job_spec *s) {
     if (s->type == VX_JOB_PREDICT) {
         return predict_to_json(s);
     }
-    json_t *fold = s->fold == VX_FOLD_ALL ? json_string("all") : json_integer(s->fold);
-    json_t *open = s->loader.keep_files_open == VX_SPEC_AUTO
-                       ? json_string("auto")
-                       : json_boolean(s->loader.keep_files_open);
+    if (s->type == VX_JOB_BENCHMARK) {
+        return benchmark_to_json(s);
+    }
     json_t *training = json_pack(
         "{s:i, s:i, s:i, s:I, s:f, s:f, s:f, s:f, s:f}", "epochs", s->training.epochs,
         "iterations_per_epoch", s->training.iterations_per_epoch, "val_iterations_per_epoch",
@@ -126,21 +154,18 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
         json_object_set_new(training, "pretrained_weights",
                             json_string(s->training.pretrained_weights));
     }
-    json_t *loader =
-        json_pack("{s:o, s:o, s:o, s:s, s:s}", "workers", auto_or_int(s->loader.workers),
-                  "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch), "cache",
-                  s->loader.cache, "tune", s->loader.tune);
     return json_pack(
         "{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:{s:s, s:b}, s:o, s:o, s:o, "
         "s:{s:s, s:b, s:b}, s:s, "
         "s:{s:b, s:f}}",
         "spec_version", VX_SPEC_VERSION, "type", vx_job_type_word(s->type), "dataset", s->dataset,
-        "configuration", s->configuration, "plans", s->plans, "fold", fold, "resources", "device",
-        s->resources.device, "count", s->resources.count, "priority", s->priority, "results",
-        "name", s->results.name, "replace", s->results.replace, "training", training, "plan",
-        plan_to_json(s), "loader", loader, "augment", "where", s->augment.where, "enabled",
-        s->augment.enabled, "mirror", s->augment.mirror, "precision", precisions[s->precision],
-        "inference", "mirroring", s->inference.mirroring, "step_size", s->inference.step_size);
+        "configuration", s->configuration, "plans", s->plans, "fold", fold_to_json(s), "resources",
+        "device", s->resources.device, "count", s->resources.count, "priority", s->priority,
+        "results", "name", s->results.name, "replace", s->results.replace, "training", training,
+        "plan", plan_to_json(s), "loader", loader_to_json(s), "augment", "where", s->augment.where,
+        "enabled", s->augment.enabled, "mirror", s->augment.mirror, "precision",
+        precisions[s->precision], "inference", "mirroring", s->inference.mirroring, "step_size",
+        s->inference.step_size);
 }
 
 /* One step per version: migrations[v] turns a spec of version v into one of v + 1, in place. */

@@ -15,7 +15,14 @@ struct vx_err;
 #define VX_SPEC_AUTO      (-1) /* of numeric loader settings */
 #define VX_SPEC_MAX_FOLDS 32
 
-enum vx_job_type { VX_JOB_TRAIN, VX_JOB_PREPARE, VX_JOB_PREDICT };
+enum vx_job_type { VX_JOB_TRAIN, VX_JOB_PREPARE, VX_JOB_PREDICT, VX_JOB_BENCHMARK };
+/* What a benchmark runs, one after the other; see struct vx_job_spec. */
+enum vx_bench_run {
+    VX_RUN_SYNTHETIC = 1, /* samples that cost nothing */
+    VX_RUN_AS_IS = 2,     /* the prepared data wherever it is */
+    VX_RUN_MEMORY = 4,    /* in the page cache from the start */
+    VX_RUN_COLD = 8,      /* never in the page cache */
+};
 enum vx_spec_precision { VX_SPEC_PRECISION_AUTO, VX_SPEC_FP32, VX_SPEC_BF16 };
 
 struct vx_job_spec {
@@ -51,7 +58,8 @@ struct vx_job_spec {
         int keep_files_open; /* VX_SPEC_AUTO, 0, 1 */
         int prefetch;        /* VX_SPEC_AUTO or samples ahead, 2..1024 */
         char cache[16];      /* "auto" */
-        char tune[8];        /* "auto", "advise", "off": may the tuner turn these while it runs? */
+        char tune[8];        /* "auto", "advise", "off": may the tuner turn these while it runs?
+                                benchmarks: "off" */
     } loader;
     struct {
         char where[8]; /* "cpu" or "auto"; "gpu" is refused in this version */
@@ -71,11 +79,18 @@ struct vx_job_spec {
         int n_folds;                  /* 0: "auto", every fold there is */
         int folds[VX_SPEC_MAX_FOLDS]; /* 0..99, or VX_FOLD_ALL alone for "all" */
     } predict;
+    struct {                  /* benchmark only */
+        double step_ms;       /* of the pretended device; 0: it takes no time */
+        double seconds;       /* measured, of each run; 10 */
+        unsigned runs;        /* bits of enum vx_bench_run; synthetic, memory and cold */
+        double sample_ms;     /* pretended augmentation of a sample; 0: the real one */
+        double sample_cpu_ms; /* of it on a core, the rest asleep */
+    } benchmark;
 };
 
 void vx_spec_defaults(struct vx_job_spec *spec);
 /* json: the request's body. Collects every problem with its JSON pointer; VX_E_INVALID where there
- * is any. Types known to the contract but not to this version (validate, benchmark) are a problem
+ * is any. Types known to the contract but not to this version (validate) are a problem
  * "not_supported" at /type; keys that have no meaning for the job's type are "not_for_type". */
 int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_problems *ps);
 /* Canonical JSON object with spec_version; "auto" and defaults written out, keys of other types

@@ -12,8 +12,11 @@ void vx_bench_mark(const struct vx_timeline *t, uint64_t idle_ns, struct vx_benc
     *ret = (struct vx_bench_mark){.now_ns = vx_now_ns(), .idle_ns = idle_ns};
     vx_timeline_progress(t, &ret->progress);
     for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
-        if (!vx_timeline_worker(t, w, &ret->worker[w])) {
-            ret->worker[w] = (struct vx_worker_record){0};
+        struct vx_worker_record *r = &ret->worker[w];
+        if (!vx_timeline_worker(t, w, r)) {
+            *r = (struct vx_worker_record){0};
+        } else if (r->state == VX_WORKER_WAITING && r->heartbeat_ns < ret->now_ns) {
+            r->wait_ns += ret->now_ns - r->heartbeat_ns; /* the wait under way is counted later */
         }
     }
 }
@@ -93,7 +96,8 @@ static void add_worker(struct work *w, const struct vx_worker_record *a,
     bool stayed = a->pid == b->pid && a->pid != 0;
     a = stayed ? a : &none;
     double samples = (double)(b->samples - a->samples);
-    double busy = seconds - (double)(b->wait_ns - a->wait_ns) * 1e-9;
+    double waited = (double)b->wait_ns * 1e-9 - (double)a->wait_ns * 1e-9;
+    double busy = waited < seconds ? seconds - waited : 0;
     w->samples += samples;
     w->bytes += (double)(b->bytes_read - a->bytes_read);
     w->opens += (double)(b->opens - a->opens);

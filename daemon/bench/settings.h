@@ -17,6 +17,7 @@ struct vx_bench_settings {
     double sample_ms;     /* pretended augmentation of a sample; 0: the real one */
     double sample_cpu_ms; /* of it on a core */
     bool synthetic;       /* samples cost nothing at all */
+    bool cold;            /* what was read does not stay in the page cache */
     bool costs; /* what each sample cost goes to VX_BENCH_COSTS in the job's folder: milliseconds,
                    one a line */
 };

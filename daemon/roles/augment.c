@@ -48,7 +48,7 @@ static int read_pretence(const struct vx_brief *b, struct vx_pretence *buf,
     if (rc != VX_OK || !b->bench) {
         return rc;
     }
-    *buf = (struct vx_pretence){s.synthetic, (uint64_t)(s.sample_ms * 1e6),
+    *buf = (struct vx_pretence){s.synthetic, s.cold, (uint64_t)(s.sample_ms * 1e6),
                                 (uint64_t)(s.sample_cpu_ms * 1e6)};
     *ret = buf;
     return VX_OK;

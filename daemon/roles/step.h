@@ -42,7 +42,7 @@ int vx_step_export(struct step *s, struct vx_err *err);
  * where stopped. */
 int vx_step_validate(struct step *s, struct vx_err *err);
 
-/* step_bench.c, where the brief asks for a benchmark: makes the pretended device known; the samples
+/* bench/step.c, where the brief asks for a benchmark: makes the pretended device known; the samples
  * for the engine; the figures as the result, given how the engine's run ended (rc is handed on
  * where it was not the benchmark that ended it). */
 int vx_step_bench_open(struct step *s, struct vx_err *err);

@@ -158,7 +158,6 @@ Test(spec_parse, type_and_dataset) {
         {"{\"type\": \"validate\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
         {"{\"type\": \"predict\", \"dataset\": \"Dataset004_A\"}", "/input", "missing"},
         {"{\"type\": \"predict\", \"input\": \"new\"}", "/dataset", "missing"},
-        {"{\"type\": \"benchmark\", \"dataset\": \"Dataset004_A\"}", "/type", "not_supported"},
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         struct vx_job_spec s;
