@@ -29,6 +29,7 @@ enum MHD_Result vx_h_job_epochs(struct vx_req *r);
 enum MHD_Result vx_h_job_bottleneck(struct vx_req *r);
 enum MHD_Result vx_h_job_telemetry(struct vx_req *r);
 enum MHD_Result vx_h_job_tuning(struct vx_req *r);
+enum MHD_Result vx_h_job_tuning_revert(struct vx_req *r); /* handlers/loader.c */
 
 /* handlers/files.c */
 enum MHD_Result vx_h_job_log(struct vx_req *r);

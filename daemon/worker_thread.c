@@ -181,6 +181,7 @@ static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t
         vx_telemetry_turned(w->o.telemetry, b->job_id, (enum vx_tune_knob)k, turned[k]);
     }
     if (change) {
+        vx_desk_changed(&w->desk, change);
         vx_telemetry_workers(w->o.telemetry, b->job_id, (uint32_t)now->workers);
         vx_journal_note(&w->journal, (struct vx_note){.event = strdup("loader_changed"),
                                                       .data = json_dumps(change, JSON_COMPACT)});
@@ -197,7 +198,10 @@ static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
                                    .iterations = b->schedule.train_iterations,
                                    .val_iterations = b->schedule.val_iterations,
                                    .workers = (uint32_t)w->loader.now.workers};
-    w->desk = (struct vx_desk){.store = w->o.store, .mailbox = &w->mailbox, .job = b->job_id};
+    w->desk.store = w->o.store;
+    w->desk.mailbox = &w->mailbox;
+    w->desk.job = b->job_id;
+    w->desk.hang_ns = 0;
     vx_desk_telemetry(&w->desk, b, job.workers, &job);
     if (vx_telemetry_attach(w->o.telemetry, &job, timeline_fd, ring_fd, &err) != VX_OK) {
         vx_log_warn("worker", "no_telemetry job=%lld text=\"%s\"", (long long)b->job_id, err.text);

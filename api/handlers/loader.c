@@ -3,7 +3,9 @@
 #include "api/handlers.h"
 #include "base/own.h"
 #include "db/job.h"
+#include "db/tuning.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* "auto" or a whole number of at least least. */
@@ -72,6 +74,39 @@ static enum MHD_Result answer(struct vx_req *r, const json_t *wish) {
         return rc == VX_E_LIMIT ? vx_problem_status(r, 422, &err) : vx_problem_err(r, &err);
     }
     return vx_reply_json(r, changed ? 202 : 200, loader);
+}
+
+/* The knob back to what it was before a change of the tuning log. New reference; NULL where the
+ * row's knob cannot be asked for. */
+static json_t *wish_of_row(const struct vx_tuning *row) {
+    const char *from = row->from_value;
+    json_t *value = NULL;
+    if (strcmp(row->knob, "workers") == 0 || strcmp(row->knob, "prefetch") == 0) {
+        value = json_integer(strtoll(from, NULL, 10));
+    } else if (strcmp(row->knob, "keep_files_open") == 0) {
+        value = json_boolean(strcmp(from, "true") == 0);
+    } else if (strcmp(row->knob, "cache") == 0) {
+        value = json_string(from);
+    }
+    return value ? json_pack("{s:o}", row->knob, value) : NULL;
+}
+
+enum MHD_Result vx_h_job_tuning_revert(struct vx_req *r) {
+    struct vx_err err = {0};
+    struct vx_tuning row;
+    int64_t n;
+    if (!vx_parse_int(r->name, 1, INT32_MAX, &n)) {
+        return vx_problem(r, 404, "tuning_not_found", "there is no tuning \"%.40s\"", r->name);
+    }
+    if (vx_db_tuning_get(r->api->reader, r->id, (int)n, &row, &err) != VX_OK) {
+        return vx_problem_err(r, &err);
+    }
+    vx_auto_json json_t *wish = wish_of_row(&row);
+    if (!wish || strcmp(row.outcome, "advised") == 0) {
+        return vx_problem(r, 409, "nothing_to_revert", "tuning %lld of job %lld changed nothing",
+                          (long long)n, (long long)r->id);
+    }
+    return answer(r, wish);
 }
 
 enum MHD_Result vx_h_job_loader(struct vx_req *r) {

@@ -129,6 +129,7 @@ static void turn(struct vx_desk *desk, const struct vx_decision *d) {
     int *const places[VX_KNOBS] = {&wish.workers, &wish.window, &wish.keep_files_open,
                                    &wish.cache_mode};
     *places[d->knob] = (int)d->to;
+    atomic_store(&desk->asked[d->knob], (int)d->to);
     vx_session_turn(desk->mailbox, &wish);
 }
 
@@ -176,6 +177,44 @@ static void on_decided(void *ctx, const struct vx_decision *d) {
     submit(desk->store, ends ? finish_op : begin_op, row);
 }
 
+void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
+    static const char *const names[VX_KNOBS] = {"workers", "window", "keep_files_open",
+                                                "cache_mode"};
+    const char *name = json_string_value(json_object_get(change, "knob"));
+    int from = (int)json_integer_value(json_object_get(change, "from"));
+    int to = (int)json_integer_value(json_object_get(change, "to")), knob = 0;
+    while (knob < VX_KNOBS &&
+           (!name || (strcmp(names[knob], name) != 0 &&
+                      strcmp(vx_knob_word((enum vx_tune_knob)knob), name) != 0))) {
+        knob++;
+    }
+    if (knob == VX_KNOBS) {
+        return;
+    }
+    int asked = to;
+    if (atomic_compare_exchange_strong(&desk->asked[knob], &asked, -1)) {
+        return; /* the tuner's own */
+    }
+    struct vx_tuning *row = calloc(1, sizeof *row);
+    if (!row) {
+        return;
+    }
+    int64_t now = vx_wall_ms();
+    *row = (struct vx_tuning){.job_id = desk->job,
+                              .ts_ms = now,
+                              .ended_ms = now,
+                              .who = "user",
+                              .why = "request",
+                              .outcome = "applied",
+                              .predicted = (double)NAN,
+                              .measured = (double)NAN,
+                              .noise = (double)NAN};
+    snprintf(row->knob, sizeof row->knob, "%s", vx_knob_word((enum vx_tune_knob)knob));
+    vx_desk_value((enum vx_tune_knob)knob, (uint32_t)from, row->from_value, sizeof row->from_value);
+    vx_desk_value((enum vx_tune_knob)knob, (uint32_t)to, row->to_value, sizeof row->to_value);
+    submit(desk->store, begin_op, row);
+}
+
 /* --- samples, once a second --- */
 
 static void on_sample(void *ctx, int step, int64_t ts_ms, const json_t *sample) {
@@ -205,6 +244,9 @@ static enum vx_tune_mode mode_of(const struct vx_brief *b) {
 
 void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b, uint32_t workers,
                        struct vx_telemetry_job *ret) {
+    for (int k = 0; k < VX_KNOBS; k++) {
+        atomic_store(&desk->asked[k], -1);
+    }
     bool cpu = strncmp(b->device, "cuda", 4) != 0;
     ret->facts = (struct vx_session_facts){.batch = b->schedule.batch,
                                            .slots = b->slots,

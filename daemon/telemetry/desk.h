@@ -8,6 +8,7 @@
 
 #include "daemon/telemetry/telemetry.h"
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 struct vx_brief;
@@ -18,14 +19,18 @@ struct vx_desk {
     struct vx_store *store; /* all borrowed, outlive the session */
     struct vx_session_mailbox *mailbox;
     int64_t job;
-    uint64_t hang_ns;  /* when a hang began; 0: there is none */
-    bool hang_trainer; /* the trainer was restarted for it */
+    uint64_t hang_ns;           /* when a hang began; 0: there is none */
+    bool hang_trainer;          /* the trainer was restarted for it */
+    atomic_int asked[VX_KNOBS]; /* what the tuner asked for and the session has not done yet; -1 */
 };
 
 /* Fills facts, limits, settings, mode and events of a telemetry job whose desk is `desk`; the other
  * members are the caller's. */
 void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief, uint32_t workers,
                        struct vx_telemetry_job *ret);
+/* The session turned a knob (the change of its `knobs` event); where the tuner did not ask for it,
+ * somebody did, and that is a row of the log too. On the thread that runs the job. */
+void vx_desk_changed(struct vx_desk *desk, const json_t *change);
 /* The value of a knob in the words of the tuning log and the API: "3", "true", "memory". */
 void vx_desk_value(enum vx_tune_knob knob, uint32_t value, char *buf, size_t size);
 

@@ -124,6 +124,21 @@ def bound(daemon):
     expect(os.sched_getaffinity(pid) == want, f"worker on {os.sched_getaffinity(pid)}, wanted {want}")
 
 
+def reverted(daemon, job):
+    """What people turn is in the tuning log, and a change of it can be taken back."""
+    log = lambda: daemon.get(f"/v1/jobs/{job}/tuning")["changes"]
+    wait_for("the change in the tuning log", log, 5)
+    [row] = log()
+    got = {k: row[k] for k in ("who", "knob", "from", "to", "why", "outcome")}
+    expect(got == {"who": "user", "knob": "workers", "from": "3", "to": "1", "why": "request", "outcome": "applied"}, row)
+    status, reply = daemon.post(f"/v1/jobs/{job}/tuning/{row['n']}/revert", {})
+    expect(status == 202 and reply["workers"] == 3, f"{status} {reply}")
+    wait_for("three workers again", lambda: len(workers_of(daemon)) == 3, 2)
+    wait_for("the revert in the log", lambda: len(log()) == 2, 5)
+    status, reply = daemon.post(f"/v1/jobs/{job}/tuning/9/revert", {})
+    expect(status == 404 and reply["code"] == "tuning_not_found", f"{status} {reply}")
+
+
 def run(voxeld, work):
     phantom(voxeld, work / "data", PHANTOM, *SIZE)
     daemon = Daemon(voxeld, work, *OPTIONS)
@@ -139,6 +154,7 @@ def run(voxeld, work):
         job = started(daemon, "one", 3)
         resize(daemon, job, 1)
         bound(daemon)
+        reverted(daemon, job)
         return slowest
     finally:
         daemon.stop()
