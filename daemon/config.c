@@ -37,6 +37,8 @@ static const struct key keys[] = {
     {"unix", {"VOXELD_UNIX"}, TEXT, AT(unix_path), 0, 0},
     {"port-file", {NULL}, TEXT, AT(port_file), 0, 0},
     {"module-dir", {"VOXELD_MODULE_DIR"}, TEXT, AT(module_dir), 0, 0},
+    {"cores", {NULL}, NUMBER, AT(cores), 0, 1024},
+    {"cpu-jobs", {NULL}, NUMBER, AT(cpu_jobs), 0, 16},
     {"cpu-threads", {NULL}, NUMBER, AT(cpu_threads), 0, 1024},
     {"loader-workers", {"nnUNet_n_proc_DA"}, NUMBER, AT(loader_workers), 0, 256},
     {"prepare-processes", {"nnUNet_def_n_proc"}, NUMBER, AT(prepare_processes), 0, 256},
@@ -59,6 +61,10 @@ const char *vx_config_usage(void) {
            "  --unix PATH               also listen on this Unix socket\n"
            "  --port-file FILE          write the bound port to FILE\n"
            "  --module-dir DIR          where device modules (voxeld_cuda.so) lie\n"
+           "  --cores N                 cores to plan trainings for (0: those that this process "
+           "may "
+           "use)\n"
+           "  --cpu-jobs N              trainings on the CPU side by side (0: one)\n"
            "  --cpu-threads N           threads of a training step on the CPU (0: all schedulable "
            "cores)\n"
            "  --loader-workers N        augmentation processes per training (nnUNet_n_proc_DA; 0: "

@@ -21,6 +21,8 @@ struct vx_config {
     char *unix_path;           /* second listener, NULL: none */
     char *port_file;           /* the bound port is written there, NULL: nowhere */
     char *module_dir;          /* where device modules lie, NULL: built-in backends only */
+    int64_t cores;             /* to plan for; 0: base/budget.h */
+    int64_t cpu_jobs;          /* trainings on the CPU side by side; 0: one */
     int64_t cpu_threads;       /* threads of a step process; 0: every schedulable core */
     int64_t loader_workers;    /* augment processes per training; 0: chosen from the cores;
                                   nnUNet_n_proc_DA */

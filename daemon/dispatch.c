@@ -408,7 +408,6 @@ struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options
     vx_fail(&d->stopped, VX_E_STATE, "daemon_stopped",
             "the daemon was stopped; the job goes on when it is started");
     struct vx_worker_thread_options worker = {
-        .device = "cpu:0",
         .store = options->store,
         .post = options->post,
         .telemetry = options->telemetry,
@@ -416,12 +415,18 @@ struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options
         .ended = on_session_end,
         .ctx = d,
     };
-    d->workers[0].thread = vx_worker_thread_create(&worker, err);
-    if (!d->workers[0].thread) {
-        free(d);
-        return NULL;
+    unsigned wanted = options->config->cpu_jobs > 1 ? (unsigned)options->config->cpu_jobs : 1;
+    for (unsigned i = 0; i < wanted && i < DISPATCH_MAX_DEVICES; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "cpu:%u", i);
+        worker.device = name; /* copied */
+        d->workers[i].thread = vx_worker_thread_create(&worker, err);
+        if (!d->workers[i].thread) {
+            vx_dispatch_free(d);
+            return NULL;
+        }
+        d->n_workers++;
     }
-    d->n_workers = 1;
     return d;
 }
 

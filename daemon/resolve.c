@@ -239,7 +239,7 @@ static int make_recipe(struct work *w, struct vx_err *err) {
 
 static void plan_pool(const struct work *w, struct vx_brief *b) {
     const struct vx_config *c = w->in->config;
-    struct vx_pool_limits limits = {.cores = vx_budget_cores(""),
+    struct vx_pool_limits limits = {.cores = c->cores ? (uint32_t)c->cores : vx_budget_cores(""),
                                     .trainer_threads = b->bench ? 0 : (uint32_t)b->threads,
                                     .memory_bytes = vx_budget_memory_share()};
     int asked = w->spec.loader.workers > 0 ? w->spec.loader.workers : (int)c->loader_workers;

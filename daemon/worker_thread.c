@@ -198,6 +198,7 @@ static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
                                    .iterations = b->schedule.train_iterations,
                                    .val_iterations = b->schedule.val_iterations,
                                    .workers = (uint32_t)w->loader.now.workers};
+    job.store_dir = b->cache_dir;
     w->desk.store = w->o.store;
     w->desk.mailbox = &w->mailbox;
     w->desk.job = b->job_id;

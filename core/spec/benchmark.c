@@ -39,15 +39,19 @@ void vx_spec_parse_benchmark(const json_t *json, struct vx_job_spec *s,
     if (!o) {
         return;
     }
-    vx_json_only_keys(
-        o, at,
-        (const char *const[]){"step_ms", "seconds", "runs", "sample_ms", "sample_cpu_ms", NULL},
-        ps);
+    vx_json_only_keys(o, at,
+                      (const char *const[]){"step_ms", "seconds", "runs", "sample_ms",
+                                            "sample_cpu_ms", "spike_every", "spike_ms", NULL},
+                      ps);
     vx_json_get_real(o, at, "step_ms", 0, 600000, &s->benchmark.step_ms, ps);
     vx_json_get_real(o, at, "seconds", 0.5, 86400, &s->benchmark.seconds, ps);
     vx_json_get_real(o, at, "sample_ms", 0, 600000, &s->benchmark.sample_ms, ps);
     vx_json_get_real(o, at, "sample_cpu_ms", 0, s->benchmark.sample_ms, &s->benchmark.sample_cpu_ms,
                      ps);
+    int64_t every = s->benchmark.spike_every;
+    vx_json_get_int(o, at, "spike_every", 0, 100000, &every, ps);
+    s->benchmark.spike_every = (int)every;
+    vx_json_get_real(o, at, "spike_ms", 0, 600000, &s->benchmark.spike_ms, ps);
     parse_runs(o, s, ps);
 }
 
@@ -58,7 +62,8 @@ json_t *vx_spec_benchmark_to_json(const struct vx_job_spec *s) {
             json_array_append_new(runs, json_string(run_words[i]));
         }
     }
-    return json_pack("{s:f, s:f, s:f, s:f, s:o}", "step_ms", s->benchmark.step_ms, "seconds",
-                     s->benchmark.seconds, "sample_ms", s->benchmark.sample_ms, "sample_cpu_ms",
-                     s->benchmark.sample_cpu_ms, "runs", runs);
+    return json_pack("{s:f, s:f, s:f, s:f, s:i, s:f, s:o}", "step_ms", s->benchmark.step_ms,
+                     "seconds", s->benchmark.seconds, "sample_ms", s->benchmark.sample_ms,
+                     "sample_cpu_ms", s->benchmark.sample_cpu_ms, "spike_every",
+                     s->benchmark.spike_every, "spike_ms", s->benchmark.spike_ms, "runs", runs);
 }

@@ -79,10 +79,12 @@ struct vx_job_spec {
         int n_folds;                  /* 0: "auto", every fold there is */
         int folds[VX_SPEC_MAX_FOLDS]; /* 0..99, or VX_FOLD_ALL alone for "all" */
     } predict;
-    struct {                  /* benchmark only */
-        double step_ms;       /* of the pretended device; 0: it takes no time */
-        double seconds;       /* measured, of each run; 10 */
-        unsigned runs;        /* bits of enum vx_bench_run; synthetic, memory and cold */
+    struct {             /* benchmark only */
+        double step_ms;  /* of the pretended device; 0: it takes no time */
+        double seconds;  /* measured, of each run; 10 */
+        unsigned runs;   /* bits of enum vx_bench_run; synthetic, memory and cold */
+        int spike_every; /* steps; one of them takes spike_ms longer; 0: none */
+        double spike_ms;
         double sample_ms;     /* pretended augmentation of a sample; 0: the real one */
         double sample_cpu_ms; /* of it on a core, the rest asleep */
     } benchmark;

@@ -123,7 +123,8 @@ static int paced_run(struct vx_program *program, const struct vx_run_input *in,
     struct paced_program *p = (struct paced_program *)program;
     uint64_t now = vx_now_ns(), start = now > paced.busy_until ? now : paced.busy_until;
     paced.idle_ns += paced.busy_until ? start - paced.busy_until : 0;
-    paced.busy_until = start + paced.o.step_ns;
+    bool spike = paced.o.spike_every && (paced.runs + 1) % paced.o.spike_every == 0;
+    paced.busy_until = start + paced.o.step_ns + (spike ? paced.o.spike_ns : 0);
     p->tickets++;
     p->done_at[p->tickets % 2] = paced.busy_until;
     *ret_ticket = p->tickets;

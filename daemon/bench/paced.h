@@ -11,7 +11,9 @@
 struct vx_err;
 
 struct vx_paced_options {
-    uint64_t step_ns; /* of one run; 0: none */
+    uint64_t step_ns;     /* of one run; 0: none */
+    uint64_t spike_every; /* so many runs one takes longer; 0: none does */
+    uint64_t spike_ns;    /* by so much */
     /* Called as each run is handed over; runs counts them from 1. */
     void (*on_run)(void *ctx, uint64_t runs);
     void *ctx;

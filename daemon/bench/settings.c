@@ -10,6 +10,8 @@ static const struct {
     size_t offset;
 } reals[] = {
     {"step_ms", offsetof(struct vx_bench_settings, step_ms)},
+    {"spike_every", offsetof(struct vx_bench_settings, spike_every)},
+    {"spike_ms", offsetof(struct vx_bench_settings, spike_ms)},
     {"warm_seconds", offsetof(struct vx_bench_settings, warm_seconds)},
     {"seconds", offsetof(struct vx_bench_settings, seconds)},
     {"sample_ms", offsetof(struct vx_bench_settings, sample_ms)},

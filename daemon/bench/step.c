@@ -78,7 +78,11 @@ int vx_step_bench_open(struct step *s, struct vx_err *err) {
     b->step = s;
     s->bench = b;
     int rc = vx_bench_settings_read(s->brief->bench, &b->settings, err);
-    struct vx_paced_options paced = {(uint64_t)(b->settings.step_ms * 1e6), on_run, b};
+    struct vx_paced_options paced = {.step_ns = (uint64_t)(b->settings.step_ms * 1e6),
+                                     .spike_every = (uint64_t)b->settings.spike_every,
+                                     .spike_ns = (uint64_t)(b->settings.spike_ms * 1e6),
+                                     .on_run = on_run,
+                                     .ctx = b};
     return rc == VX_OK ? vx_paced_register(&paced, err) : rc;
 }
 

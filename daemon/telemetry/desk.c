@@ -250,7 +250,9 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b, uint32_t 
     bool cpu = strncmp(b->device, "cuda", 4) != 0;
     ret->facts = (struct vx_session_facts){.batch = b->schedule.batch,
                                            .slots = b->slots,
-                                           .trainer_cores = cpu ? b->threads : 1,
+                                           .trainer_cores = b->bench ? 0.1
+                                                            : cpu    ? b->threads
+                                                                     : 1,
                                            .worker_bytes = 64u << 20};
     const uint32_t setting[VX_KNOBS] = {workers, b->window ? b->window : b->slots,
                                         b->keep_files_open, 0};

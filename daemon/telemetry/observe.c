@@ -2,12 +2,15 @@
 
 #include "base/own.h"
 #include "daemon/evidence/host.h"
+#include "daemon/evidence/residency.h"
 #include "daemon/telemetry/gpus.h"
 #include "daemon/telemetry/watched.h"
 
 #include <string.h>
 
 #define NS 1000000000ull
+
+#define RESIDENCY_EVERY 5 /* looks: some files are mapped for it */
 
 static const int sample_steps[] = {1, 10, 60};
 
@@ -80,11 +83,36 @@ static void tell(const struct watched *w, int64_t wall_ms, struct tale *tale) {
 static void observe_session(struct observation *o, struct watched *w, const struct vx_host *host,
                             uint64_t now_ns, int64_t wall_ms) {
     struct tale tale = {0};
+    uint64_t cold;
+    bool known =
+        w->residency && o->seconds % RESIDENCY_EVERY == 0 && vx_residency_cold(w->residency, &cold);
     vx_poollog_look(&w->diagnosis->pool, &w->timeline, "", now_ns); /* this thread's alone */
     pthread_mutex_lock(o->lock);
+    w->diagnosis->store_cold_bytes = known ? cold : w->diagnosis->store_cold_bytes;
     gather(o, w, host, now_ns, &tale);
     pthread_mutex_unlock(o->lock);
     tell(w, wall_ms, &tale);
+}
+
+/* Sessions side by side share the cores that their trainers leave; one alone has what was planned
+ * for it. */
+static void share_cores(struct observation *o, double cores) {
+    double n = 0, left = cores;
+    for (const struct watched *w = o->list; w; w = w->next) {
+        n++;
+        left -= w->diagnosis->facts.trainer_cores;
+    }
+    pthread_mutex_lock(o->lock);
+    for (struct watched *w = o->list; w; w = w->next) {
+        uint32_t share = left > n ? (uint32_t)(left / n) : 1;
+        uint32_t most = n > 1 && share < w->workers_most ? share : w->workers_most;
+        struct vx_tuner_limits limits = w->diagnosis->tuner.limits;
+        if (limits.hi[VX_KNOB_WORKERS] != most) {
+            limits.hi[VX_KNOB_WORKERS] = most;
+            vx_tuner_limit(&w->diagnosis->tuner, &limits);
+        }
+    }
+    pthread_mutex_unlock(o->lock);
 }
 
 void observe(struct observation *o, uint64_t now_ns, int64_t wall_ms) {
@@ -95,6 +123,7 @@ void observe(struct observation *o, uint64_t now_ns, int64_t wall_ms) {
         return; /* nobody asks: /proc is left alone */
     }
     vx_host_look(o->watch, now_ns, &host);
+    share_cores(o, host.cores);
     for (struct watched *w = o->list; w; w = w->next) {
         observe_session(o, w, &host, now_ns, wall_ms);
     }

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/own.h"
 #include "daemon/evidence/host.h"
+#include "daemon/evidence/residency.h"
 #include "daemon/telemetry/gpus.h"
 #include "daemon/telemetry/observe.h"
 #include "daemon/telemetry/procstat.h"
@@ -122,6 +123,7 @@ static void watched_free(struct watched *w) {
     vx_ring_close(&w->ring);
     json_decref(w->quarantined);
     free(w->diagnosis);
+    vx_residency_close(w->residency);
     free(w);
 }
 
@@ -157,6 +159,9 @@ int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *j
     }
     vx_diagnosis_init(d, &job->facts, &job->limits, job->setting, job->mode, vx_now_ns());
     w->diagnosis = d;
+    w->residency = job->store_dir ? vx_residency_open(job->store_dir) : NULL;
+    d->facts.store_bytes = w->residency ? vx_residency_bytes(w->residency) : 0;
+    w->workers_most = job->limits.hi[VX_KNOB_WORKERS];
     w->events = job->events;
     w->timeline.shm = w->ring.shm = (struct vx_shm)VX_SHM_INIT;
     w->job_id = job->job_id;

@@ -33,6 +33,7 @@ struct vx_telemetry_job {
     const char *device; /* "cpu:0" */
     uint32_t epochs, iterations, val_iterations;
     uint32_t workers;
+    const char *store_dir; /* of the prepared store */
     struct vx_session_facts facts;
     struct vx_tuner_limits limits;
     uint32_t setting[VX_KNOBS];

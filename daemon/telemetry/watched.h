@@ -33,6 +33,8 @@ struct window_step {
     uint32_t stream;
 };
 
+struct vx_residency;
+
 struct watched {
     struct watched *next;
     int64_t job_id;
@@ -54,6 +56,8 @@ struct watched {
     struct vx_diagnosis *diagnosis; /* owned; written by the telemetry thread under the lock */
     uint64_t tuned[VX_KNOBS][VX_DECISION_KINDS]; /* decisions so far */
     int32_t step_pid;
+    struct vx_residency *residency; /* owned; NULL: not known. Telemetry thread */
+    uint32_t workers_most;          /* as planned for one session alone */
 };
 
 /* Takes up what was written since the last call. */

@@ -5,8 +5,10 @@
 #include "daemon/evidence/host.h"
 #include "daemon/evidence/pressure.h"
 #include "daemon/evidence/process.h"
+#include "daemon/evidence/residency.h"
 
 #include <criterion/criterion.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -260,4 +262,26 @@ Test(daemon_evidence, this_machine) {
     cr_expect_gt(h.own_cores, 0.1, "%g", h.own_cores);
     cr_expect_leq(h.own_cores, 1.5, "%g", h.own_cores);
     vx_host_watch_free(here);
+}
+
+Test(daemon_evidence, what_of_a_folder_is_in_memory) {
+    uint64_t cold;
+    char path[128];
+    static char block[1 << 20];
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%d.bin", root, i);
+        cr_assert_eq(vx_write_file_atomic(path, block, sizeof block, 0644, NULL), VX_OK);
+    }
+    struct vx_residency *r = vx_residency_open(root);
+    cr_assert_not_null(r);
+    cr_expect_eq(vx_residency_bytes(r), 4 << 20);
+    cr_assert(vx_residency_cold(r, &cold));
+    cr_expect_eq(cold, 0); /* just written */
+    int fd = open(path, O_RDONLY);
+    cr_assert_eq(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    close(fd);
+    cr_assert(vx_residency_cold(r, &cold));
+    cr_expect_eq(cold, 1 << 20, "%llu", (unsigned long long)cold);
+    vx_residency_close(r);
+    cr_expect_null(vx_residency_open("/nowhere/at/all"));
 }

@@ -24,7 +24,8 @@ static void on_run(void *ctx, uint64_t runs) {
 static void setup(void) {
     static const struct vx_oplist nothing;
     struct vx_err err = {0};
-    struct vx_paced_options o = {(uint64_t)(STEP_MS * 1e6), on_run, &runs_seen};
+    struct vx_paced_options o = {
+        .step_ns = (uint64_t)(STEP_MS * 1e6), .on_run = on_run, .ctx = &runs_seen};
     cr_assert_eq(vx_device_open(VX_PACED_DEVICE, NULL, &device, &err), VX_E_NOT_FOUND,
                  "nobody may train on it");
     cr_assert_eq(vx_paced_register(&o, &err), VX_OK, "%s", err.text);
