@@ -109,11 +109,21 @@ Test(daemon_bench, runs_that_were_not_made_leave_gaps) {
 }
 
 Test(daemon_bench, settings_survive_the_brief) {
-    struct vx_bench_settings s = {20, 1.5, 30, 60, 5, false, true, true}, again;
+    struct vx_bench_settings s = {.step_ms = 20,
+                                  .spike_every = 50,
+                                  .spike_ms = 300,
+                                  .warm_seconds = 1.5,
+                                  .seconds = 30,
+                                  .sample_ms = 60,
+                                  .sample_cpu_ms = 5,
+                                  .cold = true,
+                                  .costs = true},
+                             again;
     struct vx_err err = {0};
     vx_auto_json json_t *json = vx_bench_settings_write(&s);
     cr_assert_eq(vx_bench_settings_read(json, &again, &err), VX_OK, "%s", err.text);
     cr_expect(again.step_ms == 20 && again.warm_seconds == 1.5 && again.seconds == 30);
+    cr_expect(again.spike_every == 50 && again.spike_ms == 300);
     cr_expect(again.sample_ms == 60 && again.sample_cpu_ms == 5);
     cr_expect(!again.synthetic && again.cold && again.costs);
     json_object_set_new(json, "seconds", json_string("long"));
