@@ -24,9 +24,24 @@ struct vx_cache_counters;
 
 enum vx_shard_type { VX_SHARD_FLOAT32, VX_SHARD_INT16, VX_SHARD_INT32 };
 
+/* How chunks are coded: c-blosc's names and levels. A choice for speed and size, not a part of the
+ * format: any reader takes it from the chunk itself. */
+struct vx_shard_codec {
+    const char *name; /* borrowed, static: "lz4", "lz4hc", "zstd" */
+    int level;
+    int shuffle; /* BLOSC_NOSHUFFLE, BLOSC_SHUFFLE (bytes), BLOSC_BITSHUFFLE: 0, 1, 2 */
+    /* chunks that shrink to 1 / again_from and less are coded a second time with lz4hc, and the
+     * smaller result is kept; 0: none are */
+    double again_from;
+};
+/* For values that differ in all their bits (resampled images), and for few values that come again
+ * and again (labels; images that were not resampled, whose steps are those of the scanner). */
+extern const struct vx_shard_codec vx_shard_codec_smooth, vx_shard_codec_steps;
+
 struct vx_shard {
     enum vx_shard_type type;
-    int rank; /* axes in zarr.json: the last rank of the four */
+    struct vx_shard_codec codec; /* used for writing only; vx_shard_codec_smooth to begin */
+    int rank;                    /* axes in zarr.json: the last rank of the four */
     int64_t shape[4];
     int64_t chunk[4];
     /* derived by vx_shard_init */
@@ -52,10 +67,23 @@ struct vx_shard_file {
     bool has_payload;
 };
 
+/* A coded chunk that is known to hold one value throughout. */
+struct vx_shard_constant {
+    size_t chunk_bytes, item_bytes; /* of the array it was met in; 0: no entry */
+    size_t nbytes;
+    uint8_t value[4];
+    uint8_t coded[1024];
+};
+
 /* Buffers that grow to what the largest chunk needs; zero to begin. */
 struct vx_shard_scratch {
     void *coded, *decoded;
     size_t coded_bytes, decoded_bytes;
+    /* Air and background make up half of most volumes, and equal chunks are coded equally: what was
+     * decoded once is told by comparing a few hundred bytes. The newest take the place of the
+     * oldest. */
+    struct vx_shard_constant constant[4];
+    unsigned next_constant;
 };
 void vx_shard_scratch_release(struct vx_shard_scratch *s);
 
@@ -63,6 +91,9 @@ void vx_shard_scratch_release(struct vx_shard_scratch *s);
  * derives the rest. Axes of length 0 are allowed (an array without elements has no file). */
 int vx_shard_init(struct vx_shard *s, enum vx_shard_type type, int rank, const int64_t shape[4],
                   const int64_t chunk[4], struct vx_err *err);
+/* Sets the codec that suits data (as for vx_shard_write): the one that makes the chunk in the
+ * middle smaller. A function of the data alone. */
+int vx_shard_choose_codec(struct vx_shard *s, const void *data, struct vx_err *err);
 /* The array's zarr.json; new reference, NULL when out of memory. */
 json_t *vx_shard_metadata(const struct vx_shard *s);
 /* "c/0/0/0/0" with as many zeros as axes, the shard's path below the array's folder. */

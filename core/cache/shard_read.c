@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
+#include "base/own.h"
 
 #include <blosc.h>
 #include <stdlib.h>
@@ -60,14 +61,33 @@ static bool overlap(const struct box_reader *r, const int64_t g[4], int64_t lo[4
     return true;
 }
 
-/* Copies the part of chunk g that the box wants; a NULL chunk stands for fill values. */
-static void scatter_chunk(struct box_reader *r, const int64_t g[4], const char *chunk) {
+/* n items of the value at out. */
+static void repeat(char *out, const uint8_t value[4], size_t item_bytes, size_t n) {
+    if (item_bytes == 4) {
+        uint32_t v;
+        memcpy(&v, value, sizeof v);
+        for (size_t i = 0; i < n; i++) {
+            memcpy(out + i * sizeof v, &v, sizeof v);
+        }
+    } else {
+        uint16_t v;
+        memcpy(&v, value, sizeof v);
+        for (size_t i = 0; i < n; i++) {
+            memcpy(out + i * sizeof v, &v, sizeof v);
+        }
+    }
+}
+
+/* Fills the part of chunk g that the box wants: from the decoded chunk, or with value where that is
+ * NULL. */
+static void scatter_chunk(struct box_reader *r, const int64_t g[4], const char *chunk,
+                          const uint8_t value[4]) {
     const struct vx_shard *s = r->s;
     int64_t lo[4], hi[4];
     if (!overlap(r, g, lo, hi)) {
         return;
     }
-    size_t row = (size_t)(hi[3] - lo[3]) * s->item_bytes;
+    size_t items = (size_t)(hi[3] - lo[3]), row = items * s->item_bytes;
     for (int64_t i = lo[0]; i < hi[0]; i++) {
         for (int64_t j = lo[1]; j < hi[1]; j++) {
             for (int64_t k = lo[2]; k < hi[2]; k++) {
@@ -75,7 +95,7 @@ static void scatter_chunk(struct box_reader *r, const int64_t g[4], const char *
                              (k - r->lo[2]) * r->stride[2] + lo[3] - r->lo[3];
                 char *out = r->dst + to * (int64_t)s->item_bytes;
                 if (!chunk) {
-                    memset(out, s->fill_byte, row);
+                    repeat(out, value, s->item_bytes, items);
                     continue;
                 }
                 int64_t from = (((i - g[0] * s->chunk[0]) * s->chunk[1] + j - g[1] * s->chunk[1]) *
@@ -109,6 +129,54 @@ static int decode(const struct vx_shard *s, const char *coded, size_t nbytes, vo
     return VX_OK;
 }
 
+/* The value of a chunk that was met before and holds nothing else; NULL: not known. The bytes
+ * compared include the chunk's CRC-32C, so nothing is left to check. */
+static const uint8_t *known_constant(const struct vx_shard *s,
+                                     const struct vx_shard_scratch *scratch, const char *coded,
+                                     size_t nbytes) {
+    for (size_t i = 0; i < VX_COUNTOF(scratch->constant); i++) {
+        const struct vx_shard_constant *c = &scratch->constant[i];
+        if (c->nbytes == nbytes && c->chunk_bytes == s->chunk_bytes &&
+            c->item_bytes == s->item_bytes && memcmp(c->coded, coded, nbytes) == 0) {
+            return c->value;
+        }
+    }
+    return NULL;
+}
+
+static void learn_constant(const struct vx_shard *s, struct vx_shard_scratch *scratch,
+                           const char *coded, size_t nbytes) {
+    const char *chunk = scratch->decoded;
+    if (nbytes > sizeof scratch->constant->coded ||
+        memcmp(chunk, chunk + s->item_bytes, s->chunk_bytes - s->item_bytes) != 0) {
+        return;
+    }
+    struct vx_shard_constant *c =
+        &scratch->constant[scratch->next_constant++ % VX_COUNTOF(scratch->constant)];
+    c->chunk_bytes = s->chunk_bytes;
+    c->item_bytes = s->item_bytes;
+    c->nbytes = nbytes;
+    memcpy(c->value, chunk, s->item_bytes);
+    memcpy(c->coded, coded, nbytes);
+}
+
+/* One chunk that was read, into the box. */
+static int deliver(struct box_reader *r, const int64_t g[4], const char *coded, size_t nbytes,
+                   struct vx_err *err) {
+    struct vx_shard_scratch *scratch = r->scratch;
+    const uint8_t *value = known_constant(r->s, scratch, coded, nbytes);
+    if (value) {
+        scatter_chunk(r, g, NULL, value);
+        return VX_OK;
+    }
+    int rc = decode(r->s, coded, nbytes, scratch->decoded, err);
+    if (rc == VX_OK) {
+        learn_constant(r->s, scratch, coded, nbytes);
+        scatter_chunk(r, g, scratch->decoded, NULL);
+    }
+    return rc;
+}
+
 static int flush_run(struct box_reader *r, struct vx_err *err) {
     if (r->n_run == 0) {
         return VX_OK;
@@ -123,10 +191,7 @@ static int flush_run(struct box_reader *r, struct vx_err *err) {
     uint64_t t1 = vx_now_ns();
     const char *coded = scratch->coded;
     for (size_t i = 0; i < r->n_run && rc == VX_OK; i++) {
-        rc = decode(r->s, coded, (size_t)r->run[i].nbytes, scratch->decoded, err);
-        if (rc == VX_OK) {
-            scatter_chunk(r, r->run[i].g, scratch->decoded);
-        }
+        rc = deliver(r, r->run[i].g, coded, (size_t)r->run[i].nbytes, err);
         coded += r->run[i].nbytes;
     }
     struct vx_cache_counters *c = r->counters;
@@ -144,7 +209,8 @@ static int flush_run(struct box_reader *r, struct vx_err *err) {
 static int add_chunk(struct box_reader *r, const struct vx_shard_entry *e, const int64_t g[4],
                      struct vx_err *err) {
     if (e->nbytes == VX_SHARD_MISSING) {
-        scatter_chunk(r, g, NULL);
+        const uint8_t fill = r->s->fill_byte, value[4] = {fill, fill, fill, fill};
+        scatter_chunk(r, g, NULL, value);
         return VX_OK;
     }
     if (r->n_run > 0 && (r->n_run == MAX_RUN || r->run_offset + r->run_bytes != e->offset ||

@@ -143,12 +143,15 @@ static int write_array(const char *folder, enum vx_cache_array which, struct vx_
     /* "c/0/0" lies in the folder "c/0" */
     vx_auto_free char *parent =
         vx_strf("%s/%s/%.*s", folder, name, (int)(strrchr(inner, '/') - inner), inner);
-    vx_auto_json json_t *doc = vx_shard_metadata(&a->shard);
     if (!dir || !shard || !parent) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     bool empty = a->shard.n_chunks == 0;
-    int rc = vx_mkdirs(empty ? dir : parent, 0755, err);
+    int rc = vx_shard_choose_codec(&a->shard, data, err);
+    vx_auto_json json_t *doc = vx_shard_metadata(&a->shard);
+    if (rc == VX_OK) {
+        rc = vx_mkdirs(empty ? dir : parent, 0755, err);
+    }
     if (rc == VX_OK) {
         rc = write_json(dir, "zarr.json", doc, err);
     }

@@ -1,6 +1,7 @@
 /* What goes in comes out: whole arrays, boxes in every position, locations, counters, the
  * descriptor policy. */
 #include "cache/crc32c.h"
+#include "cache/shard.h"
 #include "fixture.h"
 
 #include <dirent.h>
@@ -310,4 +311,86 @@ Test(cache_store, a_case_without_seg) {
     vx_cache_free(cache);
     fixture_release(&f);
     fixture_remove(dir, store);
+}
+
+/* Chunks of one value each, more values than the reader remembers at once, in turns: each chunk
+ * must come out with its own. */
+Test(cache_store, chunks_of_one_value) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("constant");
+    struct fixture_case f = fixture_case("x", 2, 64, 64, 96, 5);
+    for (int64_t i = 0; i < 2 * 64 * 64 * 96; i++) {
+        int64_t x = i % 96 / 32, y = i / 96 % 64 / 32, z = i / (96 * 64) / 32;
+        f.image[i] = 0.1f * (float)((x + 3 * y + 6 * z) % 7) - 0.2f;
+        if (i < 64 * 64 * 96) {
+            f.seg[i] = (int16_t)((x + 2 * y + z) % 6 - 1);
+        }
+    }
+    f.data.info.n_classes = 0;
+    f.data.locations = NULL;
+    for (int a = 0; a < 3; a++) {
+        f.data.patch[a] = 32;
+    }
+    char *store = fixture_store(dir, &f, 1);
+    struct vx_cache *cache = NULL;
+    struct vx_cache_case *c = NULL;
+    expect_ok(vx_cache_open(store, &cache, &e));
+    expect_ok(vx_cache_case_open(cache, "x", &c, &e));
+    struct vx_rng r = vx_rng_at(3, 0, 0, 0, 1);
+    for (int i = 0; i < 60; i++) {
+        int64_t lo[3], hi[3];
+        for (int a = 0; a < 3; a++) {
+            int64_t n = f.data.info.shape[a];
+            lo[a] = (int64_t)vx_rng_below(&r, (uint32_t)n) - 5;
+            hi[a] = lo[a] + 1 + vx_rng_below(&r, 50);
+        }
+        check_box(c, &f, lo, hi);
+    }
+    uint64_t read = vx_cache_counters(cache)->bytes_read, chunks = vx_cache_counters(cache)->chunks;
+    cr_assert_lt(read / chunks, 120, "a chunk of one value takes %d bytes", (int)(read / chunks));
+    expect_ok(vx_cache_verify_case(cache, "x", &e));
+    vx_cache_case_free(c);
+    vx_cache_free(cache);
+    fixture_release(&f);
+    fixture_remove(dir, store);
+}
+
+static size_t written(struct vx_shard *s, const float *data, const char *path) {
+    struct vx_err e = {0};
+    struct vx_shard_file file;
+    unlink(path);
+    expect_ok(vx_shard_write(s, data, path, &file, &e));
+    return file.bytes;
+}
+
+/* Few values that come again are not shuffled, values that differ in all bits are; either is the
+ * smaller choice, and the metadata says which. */
+Test(cache_store, codec_follows_the_data) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("codec");
+    vx_auto_free char *path = vx_strf("%s/shard", dir);
+    const int64_t shape[4] = {1, 40, 40, 40}, chunk[4] = {1, 20, 20, 20};
+    vx_auto_free float *steps = malloc(64000 * sizeof *steps);
+    vx_auto_free float *smooth = malloc(64000 * sizeof *smooth);
+    struct vx_rng r = vx_rng_at(4, 0, 0, 0, 1);
+    for (int i = 0; i < 64000; i++) {
+        steps[i] = ((float)(i % 40 / 3 * 7 + (int)vx_rng_below(&r, 4)) - 31.4f) / 12.7f;
+        smooth[i] = 1.0f + 0.01f * (float)(i % 40) + 0.001f * vx_u32_to_unit(vx_rng_u32(&r));
+    }
+    for (int which = 0; which < 2; which++) {
+        const float *data = which ? smooth : steps;
+        struct vx_shard s;
+        expect_ok(vx_shard_init(&s, VX_SHARD_FLOAT32, 4, shape, chunk, &e));
+        expect_ok(vx_shard_choose_codec(&s, data, &e));
+        vx_auto_json json_t *zarr = vx_shard_metadata(&s);
+        vx_auto_free char *text = json_dumps(zarr, JSON_COMPACT);
+        cr_assert_not_null(
+            strstr(text, which ? "\"shuffle\":\"shuffle\"" : "\"shuffle\":\"noshuffle\""));
+        size_t chosen = written(&s, data, path);
+        s.codec = which ? vx_shard_codec_steps : vx_shard_codec_smooth;
+        size_t other = written(&s, data, path);
+        cr_assert_lt(chosen * 10, other * 9, "%d: %zu bytes, the other way %zu", which, chosen,
+                     other);
+    }
+    fixture_remove(dir, NULL);
 }

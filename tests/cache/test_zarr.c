@@ -50,6 +50,12 @@ Test(cache_zarr, zarr_python_reads_the_store) {
     }
     struct fixture_case a = fixture_case("odd", 2, 37, 70, 33, 1);
     read_back(python, &a);
+    /* few values, and chunks of one value: coded in other ways than the metadata's */
+    struct fixture_case c = fixture_case("steps", 1, 64, 70, 66, 3);
+    for (int64_t i = 0; i < 64 * 70 * 66; i++) {
+        c.image[i] = i < 64 * 70 * 40 ? -0.7f : (float)(i * i % 11) * 0.3f;
+    }
+    read_back(python, &c);
     struct fixture_case b = fixture_case("empty", 1, 11, 12, 13, 2);
     memset(b.image, 0, 11 * 12 * 13 * sizeof *b.image);
     b.classes[0].n_locations = b.classes[1].n_locations = 0;
