@@ -236,10 +236,27 @@ static void sweep(const struct run *r) {
     }
 }
 
+/* Files of our names in a folder that never had predictions of ours may be somebody's labels. */
+static int check_foreign(const struct run *r, struct vx_err *err) {
+    bool ours = vx_stamp_any(r->o->out_dir);
+    for (size_t i = 0; !ours && i < r->o->raw->n_cases; i++) {
+        vx_auto_free char *path = output_path(r, i, r->recipe.dataset->file_ending);
+        if (path && vx_path_exists(path)) {
+            vx_fail(err, VX_E_EXISTS, "output_exists",
+                    "%s was not predicted by voxeld and would be overwritten; give the predictions "
+                    "another folder",
+                    path);
+            return vx_err_at(err, "%s", r->o->out_dir);
+        }
+    }
+    return VX_OK;
+}
+
 /* The folder is this process's, and its stamp this model's, from here on. */
 static int claim(struct run *r, struct vx_err *err) {
     char stamp[VX_SHA256_HEX];
     int rc = vx_ensemble_stamp(r->o->ensemble, stamp, err);
+    rc = rc == VX_OK ? check_foreign(r, err) : rc;
     rc = rc == VX_OK ? vx_mkdirs(r->o->out_dir, 0777, err) : rc;
     rc = rc == VX_OK ? vx_stamp_hold(r->o->out_dir, &r->lock_fd, err) : rc;
     if (rc != VX_OK) {

@@ -24,6 +24,11 @@ int vx_stamp_hold(const char *dir, int *ret_fd, struct vx_err *err) {
     return VX_OK;
 }
 
+bool vx_stamp_any(const char *dir) {
+    vx_auto_free char *path = vx_strf("%s/.stamp", dir);
+    return path && vx_path_exists(path);
+}
+
 bool vx_stamp_is(const char *dir, const char *stamp) {
     vx_auto_free char *path = vx_strf("%s/.stamp", dir), *found = NULL;
     return path && vx_read_file(path, MAX_BYTES, &found, NULL, NULL) == VX_OK &&

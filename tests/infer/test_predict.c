@@ -250,6 +250,25 @@ Test(infer_predict, probabilities_belong_to_what_must_be_whole) {
     predict_all(true, 3);
 }
 
+Test(infer_predict, labels_of_somebody_else_are_not_overwritten) {
+    struct vx_err err = {0};
+    made_ok(vx_mkdirs(f.out, 0755, &err));
+    vx_auto_free char *label = output(2, ".nii.gz"), *lock = vx_strf("%s/.lock", f.out);
+    made_ok(vx_write_file_atomic(label, "truth", 5, 0644, &err));
+    for (int keep = 0; keep < 2; keep++) {
+        struct vx_predict_options o = options(keep);
+        cr_expect_eq(predict(&o, &err), VX_E_EXISTS);
+        cr_expect_str_eq(err.reason, "output_exists");
+        cr_expect(strstr(err.text, label), "%s", err.text);
+        cr_expect(!exists(0, ".nii.gz") && !vx_path_exists(lock), "something was written");
+    }
+    vx_auto_free char *text = NULL;
+    made_ok(vx_read_file(label, 100, &text, NULL, &err));
+    cr_expect_str_eq(text, "truth");
+    unlink(label);
+    predict_all(false, 0);
+}
+
 Test(infer_predict, one_process_writes_into_a_folder) {
     struct vx_err err = {0};
     int fd = -1;
