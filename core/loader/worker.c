@@ -1,6 +1,7 @@
 #include "loader/worker.h"
 
 #include "augment/policy.h"
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "cache/cache.h"
@@ -81,7 +82,7 @@ static void follow_knobs(struct worker *w, bool first) {
     if (!vx_control_knobs(w->config->control, &k)) {
         return; /* the supervisor is writing or dead; the old ones stay good */
     }
-    int keep = w->config->max_open_files ? w->config->max_open_files : 256;
+    int keep = w->config->max_open_files ? w->config->max_open_files : (int)vx_budget_files();
     vx_cache_keep_open(w->cache, k.keep_files_open ? keep : 0);
     if (first ? k.nice != 0 : k.nice != w->knobs.nice) {
         /* without the right to lower it again this fails, and the old value stays */
