@@ -12,7 +12,7 @@
 #include <string.h>
 
 size_t vx_aug_scratch_bytes(const struct vx_aug_policy *p) {
-    size_t most = vx_aug_spatial_scratch(p->patch);
+    size_t most = vx_aug_spatial_scratch(p);
     size_t blur = vx_aug_blur_scratch(p->patch), lowres = vx_aug_lowres_scratch(p->patch);
     most = blur > most ? blur : most;
     most = lowres > most ? lowres : most;

@@ -3,8 +3,8 @@
  * Arrays are dense: image [C][D][H][W] float32, label [D][H][W] int16 with -1 outside the case.
  * Results are a pure function of the inputs, bit for bit the same in every process of a machine and
  * from every instruction set (kernels.h): per-voxel code uses no libm and rounds where its formula
- * says, so only the last bit of a parameter (a sine, a blur weight) could depend on the CPU's libm. No allocation, no I/O: scratch
- * belongs to the caller. Thread: any, one scratch each. */
+ * says, so only the last bit of a parameter (a sine, a blur weight) could depend on the CPU's libm.
+ * No allocation, no I/O: scratch belongs to the caller. Thread: any, one scratch each. */
 #ifndef VX_AUGMENT_AUGMENT_H
 #define VX_AUGMENT_AUGMENT_H
 

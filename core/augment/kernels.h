@@ -83,9 +83,11 @@ struct vx_aug_kernels {
     void (*place)(struct vx_aug_row *r, const float start[3], const float step[3]);
     void (*sample)(const struct vx_aug_row *r, const float *src, float *out);
     /* The lower corner's label, which is right where all corners agree; returns how many do not,
-     * and which those are (mixed holds n rounded up + VX_LANES). */
+     * and which those are (mixed holds n + VX_LANES). */
     int32_t (*label)(const struct vx_aug_row *r, const int16_t *src, int16_t *out, int32_t *mixed);
     void (*count)(struct vx_aug_ballots *b);
+    /* lo[i] and hi[i] take in label[i] */
+    void (*range)(int16_t *lo, int16_t *hi, const int16_t *label, size_t n);
 };
 
 /* The fastest table that this CPU runs. */

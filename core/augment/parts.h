@@ -23,7 +23,7 @@ void vx_aug_spatial(const struct vx_aug_kernels *k, const struct vx_aug_policy *
                     const struct vx_aug_params *a, const struct vx_aug_box *box,
                     const float *src_image, const int16_t *src_label, float *image, int16_t *label,
                     void *scratch);
-size_t vx_aug_spatial_scratch(const int32_t size[3]); /* floats */
+size_t vx_aug_spatial_scratch(const struct vx_aug_policy *p); /* floats */
 
 /* --- blur.c --- */
 

@@ -249,6 +249,14 @@ static void count(struct vx_aug_ballots *restrict b) {
     }
 }
 
+static void range(int16_t *restrict lo, int16_t *restrict hi, const int16_t *restrict label,
+                  size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        lo[i] = label[i] < lo[i] ? label[i] : lo[i];
+        hi[i] = label[i] > hi[i] ? label[i] : hi[i];
+    }
+}
+
 const struct vx_aug_kernels VX_TABLE = {
     .name = VX_NAME,
     .reverse = reverse,
@@ -268,4 +276,5 @@ const struct vx_aug_kernels VX_TABLE = {
     .sample = sample,
     .label = label,
     .count = count,
+    .range = range,
 };
