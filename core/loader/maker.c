@@ -55,13 +55,14 @@ size_t vx_maker_bytes(const struct vx_recipe *recipe) {
 
 static int map_memory(struct vx_maker *m, struct vx_err *err) {
     struct layout l = lay_out(&m->policies[VX_STREAM_TRAIN]);
-    /* a mapping rather than malloc: pages nobody touches cost nothing, and the kernel may use large
-     * ones */
+    /* a mapping rather than malloc: pages nobody touches cost nothing */
     void *at = mmap(NULL, l.total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED) {
         return vx_fail_errno(err, errno, "", "no memory for the samples' buffers (%zu bytes)",
                              l.total);
     }
+    /* Rotated rows cross hundreds of pages; where the kernel has large ones to give, few. */
+    madvise(at, l.total, MADV_HUGEPAGE);
     m->memory = at;
     m->memory_bytes = l.total;
     m->source = (float *)((char *)at + l.source);

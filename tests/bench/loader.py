@@ -10,6 +10,7 @@ error. Turns go on until both sides have enough samples and a standard error of 
 setting, then one with all ratios. --clock cpu takes processor time instead of wall time, for a machine with other
 work on it; both are always in the lines. --short stops after few samples, whatever the error."""
 import argparse
+import contextlib
 import copy
 import json
 import math
@@ -81,7 +82,8 @@ class Side:
         raise SystemExit(f"{self.process.args[0]} ended")
 
     def close(self):
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
     def mean(self, column):

@@ -9,6 +9,7 @@ answer is one line per sample, "SPATIAL WALL_NS CPU_NS", and a line of JSON. Han
 deep-supervision targets are left out on this side."""
 import json
 import os
+import shutil
 import sys
 import time
 import types
@@ -90,7 +91,8 @@ def main():
         os.environ[name] = str(folder)
     import torch
     torch.set_num_threads(1)  # as nnU-Net's workers do
-    folder.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     labels = write(store, folder, patch)
     clock = Clock(make_loader(folder, patch, batch, labels))
     print(json.dumps({"ready": True, "bytes": sum(p.stat().st_size for p in folder.iterdir())}), flush=True)
