@@ -72,6 +72,9 @@ struct vx_run_result {
     /* Hard statistics of the finest head over the batch (argmax, lowest index on ties); VALIDATE.
      * Index = class. */
     int64_t tp[64], fp[64], fn[64];
+    /* When the run ended by the clock of vx_now_ns, where the device works beside its caller; 0: it
+     * had ended when vx_program_run returned. */
+    uint64_t ended_ns;
 };
 
 struct vx_device_api {

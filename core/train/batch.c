@@ -1,8 +1,10 @@
 /* One batch: samples from the source, a run on the device, its result one batch later.
  *
- * Where the loader's time goes: when a whole batch is ready it is taken at once; when it is not,
- * the run under way is waited for first, because with nothing to hand to the device that is what
- * the device is doing, and only what is left after that counts as waiting for the loader. */
+ * The next batch is taken while the one before runs, and handed over before that has ended wherever
+ * the samples come in time: the device then goes on without a gap. Of the time in which samples
+ * were waited for, only what lies behind the end of the run before counts as waiting for the
+ * loader; until then the device was busy. A source too small for two batches would not give the
+ * second one: there the run before is waited for first. */
 #include "base/clock.h"
 #include "base/err.h"
 #include "device/device.h"
@@ -86,7 +88,13 @@ static void add_result(struct vx_train *t, struct vx_train_batch *b,
     }
 }
 
-static int settle_one(struct vx_train *t, struct vx_train_batch *b, struct vx_err *err) {
+static enum vx_phase phase_of(const struct vx_train_batch *b) {
+    return b->record->stream == VX_STREAM_TRAIN ? VX_PHASE_COMPUTE : VX_PHASE_VALIDATE;
+}
+
+/* *ret_ended_ns (NULL allowed): when the device was done with it; 0 where that is long ago. */
+static int settle_one(struct vx_train *t, struct vx_train_batch *b, uint64_t *ret_ended_ns,
+                      struct vx_err *err) {
     if (!b->running) {
         return VX_OK;
     }
@@ -95,8 +103,10 @@ static int settle_one(struct vx_train *t, struct vx_train_batch *b, struct vx_er
     int rc = vx_program_wait(b->program, b->ticket, &result, err);
     b->running = false;
     if (rc == VX_OK) {
-        vx_train_charge(
-            t, b->record->stream == VX_STREAM_TRAIN ? VX_PHASE_COMPUTE : VX_PHASE_VALIDATE, start);
+        vx_train_charge(t, phase_of(b), start);
+        if (ret_ended_ns) {
+            *ret_ended_ns = result.ended_ns;
+        }
         add_result(t, b, &result);
         if (!b->open) {
             publish(t, b);
@@ -108,8 +118,8 @@ static int settle_one(struct vx_train *t, struct vx_train_batch *b, struct vx_er
 
 int vx_train_settle(struct vx_train *t, struct vx_err *err) {
     /* The older one first, so that sums are added in the order of the batches. */
-    int rc = settle_one(t, &t->batch[!t->current], err);
-    return rc != VX_OK ? rc : settle_one(t, &t->batch[t->current], err);
+    int rc = settle_one(t, &t->batch[!t->current], NULL, err);
+    return rc != VX_OK ? rc : settle_one(t, &t->batch[t->current], NULL, err);
 }
 
 /* The sample that comes next by the schedule; the sums count settled batches only, so those still
@@ -157,8 +167,8 @@ static int take_batch(struct vx_train *t, struct vx_train_batch *b, struct vx_er
     uint32_t n = (uint32_t)t->config.net->batch;
     b->record->depth = source->depth(source);
     bool ready = b->record->depth >= n;
-    if (!ready) {
-        int rc = settle_one(t, &t->batch[!t->current], err);
+    if (!ready && source->capacity < 2 * n) {
+        int rc = settle_one(t, &t->batch[!t->current], NULL, err);
         if (rc != VX_OK) {
             return rc;
         }
@@ -169,13 +179,21 @@ static int take_batch(struct vx_train *t, struct vx_train_batch *b, struct vx_er
     while (rc == VX_OK && b->taken < n) {
         rc = take_one(t, b, err);
     }
-    if (!ready) {
-        vx_train_charge(t, VX_PHASE_WAIT_LOADER, start);
-    }
+    b->wait_from = ready ? 0 : start;
+    b->wait_to = ready ? 0 : vx_now_ns();
     if (rc != VX_OK) {
         give_back(t, b);
     }
     return rc;
+}
+
+/* ended_ns: of the run before, 0 where it had ended when the waiting began. */
+static void charge_wait(struct vx_train *t, const struct vx_train_batch *b,
+                        const struct vx_train_batch *before, uint64_t ended_ns) {
+    uint64_t from = ended_ns > b->wait_from ? ended_ns : b->wait_from;
+    uint64_t waited = b->wait_to > from ? b->wait_to - from : 0;
+    t->phase_ns[VX_PHASE_WAIT_LOADER] += waited;
+    t->phase_ns[phase_of(before)] += b->wait_to - b->wait_from - waited;
 }
 
 static int start_run(struct vx_train *t, struct vx_train_batch *b, uint32_t stream,
@@ -187,7 +205,7 @@ static int start_run(struct vx_train *t, struct vx_train_batch *b, uint32_t stre
     uint64_t start = vx_now_ns();
     b->program = t->program[stream];
     int rc = vx_program_run(b->program, &in, &b->ticket, err);
-    vx_train_charge(t, stream == VX_STREAM_TRAIN ? VX_PHASE_COMPUTE : VX_PHASE_VALIDATE, start);
+    vx_train_charge(t, phase_of(b), start);
     if (rc != VX_OK) {
         give_back(t, b);
         return rc;
@@ -244,9 +262,11 @@ int vx_train_one_batch(struct vx_train *t, uint32_t stream, bool last, struct vx
     }
     b->open = true;
     rc = start_run(t, b, stream, err);
-    rc = rc != VX_OK ? rc : settle_one(t, before, err);
+    uint64_t ended_ns = 0;
+    rc = rc != VX_OK ? rc : settle_one(t, before, &ended_ns, err);
+    charge_wait(t, b, before, ended_ns);
     if (rc == VX_OK && last) {
-        rc = settle_one(t, b, err);
+        rc = settle_one(t, b, NULL, err);
     }
     rc = rc != VX_OK ? rc : vx_train_checkpoints_done(t, err);
     if (rc == VX_OK && checkpoint_due(t)) {

@@ -25,6 +25,7 @@ struct vx_train_batch {
     const float **image; /* [batch], pointers into the source */
     const int16_t **label;
     uint32_t taken;                /* samples in the arrays */
+    uint64_t wait_from, wait_to;   /* when its samples were waited for; 0: they were ready */
     struct vx_step_record *record; /* owned */
 };
 

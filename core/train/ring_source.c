@@ -29,5 +29,6 @@ void vx_ring_source_init(struct vx_ring_source *source, struct vx_ring *ring) {
     source->base.depth = ring_depth;
     source->base.take = ring_take;
     source->base.release = ring_release;
+    source->base.capacity = ring->slots;
     source->ring = ring;
 }

@@ -19,6 +19,8 @@ struct vx_train_sample {
 };
 
 struct vx_train_source {
+    /* Samples that can be ready or held at a time; 0: unknown, perhaps no more than a batch. */
+    uint32_t capacity;
     /* Samples ready from the next one on without a gap. */
     uint32_t (*depth)(struct vx_train_source *source);
     /* The next sample, waiting at most timeout_ns. VX_E_TIMEOUT: none yet; VX_E_CANCELLED: the

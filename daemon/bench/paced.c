@@ -148,7 +148,7 @@ static int paced_wait(struct vx_program *program, uint64_t ticket, struct vx_run
            clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {
     }
     if (ret) {
-        *ret = (struct vx_run_result){0};
+        *ret = (struct vx_run_result){.ended_ns = done};
     }
     return VX_OK;
 }

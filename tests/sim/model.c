@@ -47,7 +47,7 @@ struct sim {
     struct held_batch now, before;
     bool blocked; /* the trainer waits for sample `next` */
     double take_since;
-    bool take_waits; /* this batch was not ready when the device had nothing left to do */
+    bool take_waits; /* this batch was not ready when the trainer came for it */
     double wait;
     uint64_t steps;
     double depth;
@@ -254,8 +254,14 @@ static bool take(struct sim *s) {
     return true;
 }
 
+/* Of the time in which samples were waited for, what lies behind the end of the run before. */
+static double waited_so_far(const struct sim *s) {
+    double from = fmax(s->take_since, s->before.done_at);
+    return s->take_waits && s->des.now > from ? s->des.now - from : 0;
+}
+
 static void start_device(struct sim *s) {
-    double waited = s->take_waits ? s->des.now - s->take_since : 0;
+    double waited = waited_so_far(s);
     double seconds = cost(&s->config.step, s->steps, draw(s, s->steps, DRAW_STEP));
     double start = fmax(s->des.now, s->before.done_at);
     s->wait += waited;
@@ -299,8 +305,10 @@ static void trainer_goes_on(struct sim *s) {
         case ARRIVING:
             ready = depth(s);
             s->depth += ready;
-            s->stage = ready < s->batch ? SETTLING_EARLY : TAKING;
-            s->take_waits = false;
+            s->take_waits = ready < s->batch;
+            s->take_since = s->des.now;
+            /* a ring that does not hold two batches would not give the second */
+            s->stage = s->take_waits && s->config.slots < 2 * s->batch ? SETTLING_EARLY : TAKING;
             s->now = (struct held_batch){.first_q = s->next};
             if (s->stage == SETTLING_EARLY && sleep_until_done(s)) {
                 return;
@@ -309,7 +317,6 @@ static void trainer_goes_on(struct sim *s) {
         case SETTLING_EARLY:
             give_back(s, &s->before);
             s->take_waits = depth(s) < s->batch;
-            s->take_since = s->des.now;
             s->stage = TAKING;
             break;
         case TAKING:
@@ -443,9 +450,7 @@ void sim_totals(const struct sim *s, struct sim_totals *ret) {
                                .wait = s->wait,
                                .depth = s->depth,
                                .neighbour = s->des.resource[CORES].load_used};
-    if (s->blocked && s->take_waits) {
-        ret->wait += s->des.now - s->take_since;
-    }
+    ret->wait += s->blocked ? waited_so_far(s) : 0;
     for (int i = 0; i < SIM_WORKERS; i++) {
         const struct worker *w = &s->worker[i];
         ret->worker[i] = w->totals;
