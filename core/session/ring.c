@@ -47,8 +47,8 @@ uint64_t vx_ring_slot_bytes(uint32_t channels, const uint32_t size[3]) {
 uint32_t vx_ring_plan(uint64_t slot_bytes, uint32_t workers_max, uint32_t batch,
                       uint64_t cap_bytes) {
     uint64_t cap = (cap_bytes ? cap_bytes : DEFAULT_CAP) / (slot_bytes ? slot_bytes : 1);
-    uint64_t slots = 4ull * workers_max + 2ull * batch;
-    slots = slots < 8 ? 8 : slots;
+    uint64_t slots = 4ull * workers_max + 3ull * batch;
+    slots = slots < 12 ? 12 : slots;
     slots = slots > cap ? cap : slots;
     /* below this the trainer and the workers would take turns */
     return (uint32_t)(slots < 2ull * batch + 2 ? 2ull * batch + 2 : slots);

@@ -74,11 +74,11 @@ struct vx_sample {
     const int16_t *label; /* [D][H][W], >= 0 */
 };
 
-/* How many slots: max(8, 4 * workers_max + 2 * batch), fewer where that would pass cap_bytes (0:
+/* How many slots: max(12, 4 * workers_max + 3 * batch), fewer where that would pass cap_bytes (0:
  * 256 MiB), yet never below 2 * batch + 2. The trainer holds the batch that runs and the one that
- * waits behind it; four slots a worker let the others go on while one makes a heavy sample
- * (tests/sim/test_rules.c has the figures). slot_bytes from vx_ring_slot_bytes. workers_max: the
- * most workers the session may ever have. */
+ * waits behind it, and a third one can be whole meanwhile; four slots a worker let the others go on
+ * while one makes a heavy sample (tests/sim/test_rules.c has the figures). slot_bytes from
+ * vx_ring_slot_bytes. workers_max: the most workers the session may ever have. */
 uint32_t vx_ring_plan(uint64_t slot_bytes, uint32_t workers_max, uint32_t batch,
                       uint64_t cap_bytes);
 /* Bytes a slot takes in memory, rounded to pages. */

@@ -9,11 +9,11 @@ Test(loader_pool, plan_respects_cores_wishes_and_memory) {
     struct vx_pool_plan p;
     struct vx_pool_limits limits = {.cores = 2, .trainer_threads = 2};
     vx_pool_plan(r, &limits, 0, &p);
-    cr_assert(p.workers == 1 && p.workers_max == 2 && p.slots == 12);
+    cr_assert(p.workers == 1 && p.workers_max == 2 && p.slots == 14);
     cr_assert_eq(p.ring_bytes, p.slots * p.slot_bytes);
     limits = (struct vx_pool_limits){.cores = 16};
     vx_pool_plan(r, &limits, 0, &p);
-    cr_assert(p.workers == 16 && p.workers_max == 16 && p.slots == 68);
+    cr_assert(p.workers == 16 && p.workers_max == 16 && p.slots == 70);
     vx_pool_plan(r, &limits, 24, &p);
     cr_assert(p.workers == 24 && p.workers_max == 24);
     vx_pool_plan(r, &limits, 1000, &p);

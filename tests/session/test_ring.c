@@ -45,8 +45,8 @@ static void check_take(struct vx_ring *r, uint64_t expected) {
 }
 
 Test(session_ring, plan_follows_the_rule) {
-    cr_assert_eq(vx_ring_plan(1 << 20, 1, 2, 0), 8);
-    cr_assert_eq(vx_ring_plan(1 << 20, 12, 9, 0), 66);
+    cr_assert_eq(vx_ring_plan(1 << 20, 1, 2, 0), 12);
+    cr_assert_eq(vx_ring_plan(1 << 20, 12, 9, 0), 75);
     cr_assert_eq(vx_ring_plan(30 << 20, 12, 2, 0), 8); /* the cap */
     cr_assert_eq(vx_ring_plan(1ull << 30, 12, 2, 0), 6);
     cr_assert_eq(vx_ring_plan(1 << 20, 2, 366, 0), 734); /* two batches must fit */

@@ -94,12 +94,20 @@ Test(sim_rules, workers_wanted_are_enough_and_needed) {
     }
 }
 
-/* At a load of 1 a queue still waits. */
+/* At a load of 1 a queue still waits, with the planned slots at most 3 points longer than with a
+ * ring without end. */
 Test(sim_rules, a_full_load_leaves_some_waiting) {
-    for (unsigned workers = 1; workers <= 6; workers++) {
-        unsigned slots = vx_ring_plan(1 << 20, workers, 2, 0);
-        struct sim_config c = training(workers, 2, slots, OWN_RATIO, 1);
-        double wait = wait_percent(&c);
-        cr_expect(wait > 1 && wait < 10, "%u workers: %.2f %%", workers, wait);
+    static const unsigned batches[] = {1, 2, 9}, pools[] = {2, 3, 6};
+    for (size_t b = 0; b < 3; b++) {
+        for (size_t w = 0; w < 3; w++) {
+            unsigned slots = vx_ring_plan(1 << 20, pools[w], batches[b], 0);
+            struct sim_config c = training(pools[w], batches[b], slots, OWN_RATIO, 1);
+            double wait = wait_percent(&c);
+            c.slots = 50000;
+            double optimum = wait_percent(&c);
+            cr_expect_leq(wait, optimum + 3, "batch %u, %u workers: %.2f, %.2f %%", batches[b],
+                          pools[w], wait, optimum);
+            cr_expect_geq(wait, optimum - 0.01);
+        }
     }
 }
