@@ -165,6 +165,28 @@ static uint32_t snapshot(const struct session *s, struct vx_pool_worker out[VX_W
     return VX_WORKERS_MAX;
 }
 
+static bool any_running(const struct session *s) {
+    for (uint32_t w = 0; w < s->pool_size; w++) {
+        if (vx_proc_running(&s->pool[w].proc)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A worker that cannot be started now (descriptors, processes, memory) is missed, but no reason to
+ * end a training that others feed. */
+static int spawn_or_put_off(struct session *s, uint32_t w, struct vx_err *err) {
+    int rc = spawn_worker(s, w, err);
+    if (rc == VX_OK || !any_running(s)) {
+        return rc;
+    }
+    vx_log_warn("session", "worker_put_off worker=%u text=\"%s\"", w, err->text);
+    s->pool[w].retry_at_ns = vx_now_ns() + LONGEST_PAUSE_NS;
+    s->pool_size = w >= s->pool_size ? w + 1 : s->pool_size;
+    return VX_OK;
+}
+
 void pool_balance(struct session *s) {
     if (s->ended || s->stopping || s->cancelling) {
         return;
@@ -192,12 +214,12 @@ void pool_balance(struct session *s) {
         if (w < 0) {
             break;
         }
-        rc = spawn_worker(s, (uint32_t)w, &err);
+        rc = spawn_or_put_off(s, (uint32_t)w, &err);
         view[w] = (struct vx_pool_worker){true, false, now};
     }
     for (uint32_t w = 0; rc == VX_OK && w < s->pool_size; w++) {
         if (s->pool[w].retry_at_ns && s->pool[w].retry_at_ns <= now) {
-            rc = spawn_worker(s, w, &err);
+            rc = spawn_or_put_off(s, w, &err);
         }
     }
     if (rc != VX_OK) {
@@ -208,21 +230,11 @@ void pool_balance(struct session *s) {
 uint64_t pool_next_due_ns(const struct session *s) {
     uint64_t due = UINT64_MAX;
     for (uint32_t w = 0; w < s->pool_size; w++) {
-        const uint64_t times[] = {s->pool[w].retry_at_ns, s->pool[w].leave_by_ns};
-        for (int i = 0; i < 2; i++) {
-            due = times[i] && times[i] < due ? times[i] : due;
-        }
+        const struct pool_entry *e = &s->pool[w];
+        uint64_t at = vx_proc_running(&e->proc) ? e->leave_by_ns : e->retry_at_ns;
+        due = at && at < due ? at : due;
     }
     return due;
-}
-
-static bool any_running(struct session *s) {
-    for (uint32_t w = 0; w < s->pool_size; w++) {
-        if (vx_proc_running(&s->pool[w].proc)) {
-            return true;
-        }
-    }
-    return false;
 }
 
 void pool_restart(struct session *s) {

@@ -45,13 +45,13 @@ static void nap(uint64_t us) {
 
 /* --- what befalls the pools --- */
 
-static void kill_every(struct lab_session *s, uint64_t period_us) {
-    uint32_t seed = 11;
+static void kill_every(struct lab_session *s, uint64_t period_us, const int signals[3]) {
+    uint32_t seed = 11, n_killed = 0;
     uint64_t next = vx_now_ns();
     while (!s->over) {
         int pids[64], n = lab_workers(pids);
         if (n > 0 && vx_now_ns() >= next) {
-            kill(pids[next_random(&seed) % (uint32_t)n], SIGKILL);
+            kill(pids[next_random(&seed) % (uint32_t)n], signals[n_killed++ % 3]);
             next += period_us * 1000;
         }
         nap(5000);
@@ -59,11 +59,11 @@ static void kill_every(struct lab_session *s, uint64_t period_us) {
 }
 
 static void kill_every_second(struct lab_session *s) {
-    kill_every(s, 1000000);
+    kill_every(s, 1000000, (const int[3]){SIGKILL, SIGKILL, SIGKILL});
 }
 
 static void kill_often(struct lab_session *s) {
-    kill_every(s, 80000);
+    kill_every(s, 80000, (const int[3]){SIGKILL, SIGBUS, SIGSEGV});
 }
 
 static void resize(struct lab_session *s) {
@@ -86,7 +86,7 @@ struct point {
 
 static struct {
     struct point at[4096];
-    int n, pid, files_most;
+    int n, pid, files_most, workers_most;
 } watched;
 
 static double anon_kib(int pid) {
@@ -118,6 +118,7 @@ static void watch(struct lab_session *s) {
     memset(&watched, 0, sizeof watched);
     while (!s->over) {
         int pids[64], n = lab_workers(pids);
+        watched.workers_most = n > watched.workers_most ? n : watched.workers_most;
         watched.pid = watched.pid || n == 0 ? watched.pid : pids[0];
         for (int i = 0; i < n; i++) {
             int files = open_files(pids[i]);
@@ -205,6 +206,8 @@ static void disturbed(const struct lab *lab, const char *reference, struct figur
     f->often = often.lost;
     expect(often.lost >= 12 && often.quarantined == 0, often.name,
            "too few kills to show anything");
+    expect(often.lost_by_bus >= 4 && often.lost_by_crash >= 4 && often.lost_by_oom == 0, often.name,
+           "the signals are not told apart");
     lab_release(&often);
     struct lab_session turned = {.name = "resized",
                                  .workers = 2,
@@ -235,6 +238,16 @@ static void limited(const struct lab *lab, const char *reference, struct figures
            "beyond the limit, or a worker was lost");
     f->small_limit_lost = few.lost;
     lab_release(&few);
+    struct lab_session crowd = {.name = "64 descriptors, 20 workers",
+                                .workers = 20,
+                                .workers_max = 20,
+                                .epochs = 4,
+                                .meddle = watch};
+    lab_run(lab, &crowd);
+    expect(strncmp(crowd.trace, reference, strlen(crowd.trace)) == 0, crowd.name, "other batches");
+    expect(crowd.lost == 0, crowd.name, "a worker was lost");
+    expect(watched.workers_most > 2 && watched.workers_most < 20, crowd.name, "not at the limit");
+    lab_release(&crowd);
     struct lab_session many = {.name = "10,000 batches",
                                .workers = 2,
                                .workers_max = 2,
