@@ -3,9 +3,12 @@ each of its samples cost is then played through the simulator, in the same order
 
 usage: wait.py VOXELD VOXELD_SIM DATASET [--seconds S] [--repeats N] [--batch N]
 
-The step of a cell is batch x mean sample seconds / workers / load, with the mean of a run without pacing just before;
-the load that was really there is computed again from the cell's own samples. Medians over the repeats. A machine that
-others use makes costs drift within a run: the load average stands beside the figures."""
+The step of a cell is batch x mean sample seconds / workers / load, with the mean of the session just before. Where
+others use the machine the mean drifts: the load that was really there is computed again from the cell's own samples,
+and a cell that missed its load is run again. Medians over the repeats; the load average stands beside the figures.
+
+Measured are what the pretended device idled and what the engine charged to the loader. They are the same but where the
+trainer itself did not get a core; the simulator's device idles."""
 import argparse
 import json
 import os
@@ -19,6 +22,7 @@ from pathlib import Path
 LOADS = (0.5, 0.7, 0.85, 1.0)
 WORKERS = (1, 2)
 POINTS, WAIT_AT_085, OVER_OPTIMUM = 2.0, 1.0, 3.0
+MISS, TRIES = 0.03, 5  # of the load
 ENDLESS = 100000  # slots: the optimum
 
 
@@ -27,6 +31,7 @@ class Bench:
         self.o = options
         self.work = Path(tempfile.mkdtemp(prefix="voxeld-wait-"))
         self.costs = self.work / "costs.txt"
+        self.sample_ms = {}  # by workers, of the last session
 
     def session(self, workers, step_ms, seconds):
         """Figures of one run, with the costs of its samples in self.costs."""
@@ -37,7 +42,9 @@ class Bench:
         if run.returncode:
             sys.exit(f"wait: {run.stderr[-2000:]}")
         result = json.loads(run.stdout.splitlines()[-1])
-        return result["runs"]["memory"], result["slots"]
+        figures = result["runs"]["memory"]
+        self.sample_ms[workers] = figures["sample_ms"]["busy"]
+        return figures, result["slots"]
 
     def simulate(self, workers, slots, step_ms, figures):
         command = [self.o.sim, f"workers={workers}", f"batch={self.o.batch}", f"slots={slots}", f"step_ms={step_ms}",
@@ -45,25 +52,32 @@ class Bench:
                    f"overhead_ms={figures['phase_ms']['other']}", "warm=20"]
         return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-    def cell(self, workers, load):
-        free, _ = self.session(workers, 0, max(1.0, self.o.seconds / 3))
-        step_ms = self.o.batch * free["sample_ms"]["busy"] / workers / load
+    def attempt(self, workers, load):
+        step_ms = self.o.batch * self.sample_ms[workers] / workers / load
         figures, slots = self.session(workers, step_ms, self.o.seconds)
         simulated = self.simulate(workers, slots, step_ms, figures)
         optimum = self.simulate(workers, ENDLESS, step_ms, figures)
         return {"workers": workers, "load": load, "step_ms": step_ms, "slots": slots,
                 "real_load": self.o.batch * figures["sample_ms"]["busy"] / workers / step_ms,
-                "wait": 100 * figures["wait_share"], "device_idle": 100 * figures["device_idle_share"],
+                "idle": 100 * figures["device_idle_share"], "charged": 100 * figures["wait_share"],
                 "simulated": 100 * simulated["wait_share"], "optimum": 100 * optimum["wait_share"],
                 "loadavg": os.getloadavg()[0]}
 
+    def cell(self, workers, load):
+        if workers not in self.sample_ms:
+            self.session(workers, 0, max(1.0, self.o.seconds / 3))
+        tries = []
+        while len(tries) < TRIES and (not tries or abs(tries[-1]["real_load"] - load) > MISS):
+            tries.append(self.attempt(workers, load))
+        return min(tries, key=lambda c: abs(c["real_load"] - load))
+
 
 def middle(cells):
-    """One cell of medians; the spread of the measured wait beside it."""
+    """One cell of medians; the spread of what the device idled beside it."""
     cell = {key: statistics.median(c[key] for c in cells) for key in cells[0]}
-    cell["difference"] = statistics.median(c["wait"] - c["simulated"] for c in cells)
-    cell["over_optimum"] = statistics.median(c["wait"] - c["optimum"] for c in cells)
-    cell["wait_spread"] = max(c["wait"] for c in cells) - min(c["wait"] for c in cells)
+    cell["difference"] = statistics.median(c["idle"] - c["simulated"] for c in cells)
+    cell["over_optimum"] = statistics.median(c["idle"] - c["optimum"] for c in cells)
+    cell["idle_spread"] = max(c["idle"] for c in cells) - min(c["idle"] for c in cells)
     return {key: round(value, 3) for key, value in cell.items()}
 
 
@@ -89,10 +103,10 @@ def main():
     finally:
         shutil.rmtree(bench.work, ignore_errors=True)
     worst = max(abs(c["difference"]) for c in cells)
-    at_085 = max(c["wait"] for c in cells if c["load"] == 0.85)
+    at_085 = max(c["charged"] for c in cells if c["load"] == 0.85)
     over = max(c["over_optimum"] for c in cells if c["load"] == 1.0)
     reached = worst <= POINTS and at_085 <= WAIT_AT_085 and over <= OVER_OPTIMUM
-    print(json.dumps({"name": "wait", "unit": "points of step time, measured less simulated, worst cell", "value": worst,
+    print(json.dumps({"name": "wait", "unit": "points of step time, idle less simulated, worst cell", "value": worst,
                       "target": POINTS, "wait_percent_at_load_0.85": at_085, "target_at_load_0.85": WAIT_AT_085,
                       "points_over_optimum_at_load_1": over, "target_over_optimum": OVER_OPTIMUM, "cells": cells,
                       "batch": bench.o.batch, "repeats": bench.o.repeats, "loadavg_before": round(before, 2),
