@@ -27,7 +27,7 @@ struct vx_device;
 struct vx_state;
 struct vx_program;
 
-#define VX_DEVICE_ABI 1
+#define VX_DEVICE_ABI 2
 
 enum vx_precision { VX_FP32, VX_BF16 };
 
@@ -100,6 +100,8 @@ struct vx_device_api {
     int (*wait)(struct vx_program *program, uint64_t ticket, struct vx_run_result *ret,
                 struct vx_err *err);
     int (*read_logits)(struct vx_program *program, float *dst, struct vx_err *err);
+    /* NULL where host memory is as good as any: see vx_device_use_memory. */
+    int (*use_memory)(struct vx_device *device, void *memory, size_t bytes, struct vx_err *err);
 };
 
 /* First member of every backend's own struct of that kind. */
@@ -123,6 +125,10 @@ int vx_device_register(const struct vx_device_api *api, struct vx_err *err);
 /* Accepts NULL; programs and states of the device must be gone. */
 void vx_device_close(struct vx_device *device);
 void vx_device_describe(struct vx_device *device, struct vx_device_info *ret);
+/* Inputs of runs will lie in this memory (the ring) until the device is closed; it is borrowed that
+ * long. A device behind a bus locks its pages, so that copies from there need no detour. After an
+ * error (a limit on locked memory) runs work as before, only slower. */
+int vx_device_use_memory(struct vx_device *device, void *memory, size_t bytes, struct vx_err *err);
 
 /* Allocates parameters (all zero), momentum (zero) and gradients. net is borrowed until the state
  * is freed. */

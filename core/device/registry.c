@@ -172,6 +172,10 @@ void vx_device_describe(struct vx_device *device, struct vx_device_info *ret) {
     device->api->info(device, ret);
 }
 
+int vx_device_use_memory(struct vx_device *device, void *memory, size_t bytes, struct vx_err *err) {
+    return device->api->use_memory ? device->api->use_memory(device, memory, bytes, err) : VX_OK;
+}
+
 int vx_state_create(struct vx_device *device, const struct vx_oplist *net, struct vx_state **ret,
                     struct vx_err *err) {
     return device->api->state_create(device, net, ret, err);

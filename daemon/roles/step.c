@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
+#include "base/log.h"
 #include "base/own.h"
 #include "daemon/bench/paced.h"
 #include "daemon/roles/say.h"
@@ -113,6 +114,14 @@ static struct vx_plan_config narrow(const struct vx_plan_config *config) {
         c.features[i] = 1;
     }
     return c;
+}
+
+/* Batches go from the ring to the device: it may want to lock those pages. */
+static void lend_ring(struct step *s) {
+    struct vx_err err = {0};
+    if (vx_device_use_memory(s->device, s->ring.shm.base, s->ring.shm.size, &err) != VX_OK) {
+        vx_log_warn("step", "ring_not_locked text=\"%s\"", err.text);
+    }
 }
 
 static int build_net(struct step *s, struct vx_err *err) {
@@ -308,6 +317,7 @@ static int run(struct step *s, struct vx_err *err) {
         rc = open_device(s, err);
     }
     if (rc == VX_OK) {
+        lend_ring(s);
         rc = build_net(s, err);
     }
     if (rc == VX_OK) {

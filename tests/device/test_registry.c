@@ -30,6 +30,33 @@ Test(device_registry, opens_the_cpu_and_describes_it) {
     vx_device_close(device);
 }
 
+static struct {
+    void *memory;
+    size_t bytes;
+} lent;
+
+static int take_memory(struct vx_device *device, void *memory, size_t bytes, struct vx_err *err) {
+    (void)device;
+    lent.memory = memory;
+    lent.bytes = bytes;
+    return bytes > 4096 ? vx_fail(err, VX_E_LIMIT, "memlock", "too much to lock") : VX_OK;
+}
+
+Test(device_registry, a_device_is_told_where_its_inputs_lie) {
+    static char ring[8192];
+    struct vx_device_api locking = vx_ref_api;
+    struct vx_err err = {0};
+    struct vx_device *cpu = NULL;
+    struct vx_device behind_a_bus = {&locking};
+    cr_assert_eq(vx_device_open("cpu", NULL, &cpu, NULL), VX_OK);
+    cr_assert_eq(vx_device_use_memory(cpu, ring, sizeof ring, &err), VX_OK, "it does not care");
+    vx_device_close(cpu);
+    locking.use_memory = take_memory;
+    cr_assert_eq(vx_device_use_memory(&behind_a_bus, ring, 4096, &err), VX_OK);
+    cr_assert(lent.memory == ring && lent.bytes == 4096);
+    cr_assert_eq(vx_device_use_memory(&behind_a_bus, ring, sizeof ring, &err), VX_E_LIMIT);
+}
+
 Test(device_registry, says_what_is_missing) {
     struct vx_device *device = NULL;
     struct vx_err err = {0};
