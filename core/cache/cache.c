@@ -1,6 +1,7 @@
 #include "cache/cache.h"
 #include "cache/store.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
@@ -26,6 +27,21 @@ static int damaged(const char *path, const char *what, struct vx_err *err) {
 
 static bool good_folder(const char *folder) {
     return folder[0] != '\0' && folder[0] != '.' && !strchr(folder, '/');
+}
+
+/* What tells this list of cases from any other. */
+static int digest_entries(struct vx_cache *cache, struct vx_err *err) {
+    struct vx_buf text = VX_BUF_INIT;
+    for (size_t i = 0; i < cache->n_cases; i++) {
+        const struct vx_cache_entry *e = &cache->cases[i];
+        vx_buf_printf(&text, "%s\n%s\n%s\n", e->name, e->folder, e->sha256);
+    }
+    bool failed = text.failed;
+    if (!failed) {
+        vx_sha256_hex(text.data ? text.data : "", text.len, cache->digest);
+    }
+    vx_buf_release(&text);
+    return failed ? vx_fail(err, VX_E_NOMEM, NULL, "out of memory") : VX_OK;
 }
 
 static int load_entries(struct vx_cache *cache, const json_t *list, const char *path,
@@ -57,7 +73,7 @@ static int load_entries(struct vx_cache *cache, const json_t *list, const char *
             return damaged(path, "a case is listed twice", err);
         }
     }
-    return VX_OK;
+    return digest_entries(cache, err);
 }
 
 static int load_manifest(struct vx_cache *cache, const char *path, struct vx_err *err) {
@@ -113,6 +129,7 @@ struct vx_cache *vx_cache_free(struct vx_cache *cache) {
         }
         free(cache->cases);
         vx_shard_scratch_release(&cache->scratch);
+        free(cache->stage);
         free(cache->dir);
         free(cache);
     }
@@ -182,14 +199,65 @@ void vx_cache_file_close(struct vx_cache *cache, struct vx_cache_file *f) {
     }
 }
 
+static void touch(struct vx_cache *cache, struct vx_cache_file *f) {
+    unlink_file(cache, f);
+    link_newest(cache, f);
+}
+
+static void install(struct vx_cache *cache, struct vx_cache_file *f, int fd, bool staged) {
+    vx_cache_file_close(cache, f);
+    f->fd = fd;
+    f->staged = staged;
+    link_newest(cache, f);
+    cache->n_open++;
+}
+
+/* Descriptors run out where something else in the process takes them: fewer files are kept then. */
+static int open_file(struct vx_cache *cache, const char *path) {
+    uint64_t t0 = vx_now_ns();
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    while (fd < 0 && (errno == EMFILE || errno == ENFILE) && cache->oldest) {
+        vx_cache_file_close(cache, cache->oldest);
+        cache->max_open = cache->n_open < cache->max_open ? cache->n_open : cache->max_open;
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+    }
+    cache->counters.opens += fd >= 0;
+    cache->counters.open_ns += vx_now_ns() - t0;
+    return fd;
+}
+
+/* The copy of f, where it is there: false where the original is to be read. */
+static bool acquire_copy(struct vx_cache *cache, struct vx_cache_file *f) {
+    vx_auto_free char *path = vx_strf("%s%s", cache->stage, f->path + strlen(cache->dir));
+    vx_auto_close int fd = path ? open_file(cache, path) : -1;
+    struct stat st;
+    if (fd < 0 || fstat(fd, &st) != 0) {
+        return false; /* not copied yet */
+    }
+    if ((uint64_t)st.st_size != f->layout.file.bytes) {
+        f->stage_bad = true;
+        cache->counters.stage_faults++;
+        return false;
+    }
+    install(cache, f, vx_steal_fd(&fd), true);
+    return true;
+}
+
 int vx_cache_file_acquire(struct vx_cache *cache, struct vx_cache_file *f, struct vx_err *err) {
-    if (f->fd >= 0) {
-        unlink_file(cache, f);
-        link_newest(cache, f);
+    bool own = strncmp(f->path, cache->dir, strlen(cache->dir)) == 0; /* not in another folder */
+    bool copy = cache->stage && !f->stage_bad && own;
+    if (f->fd >= 0 && f->staged == copy) {
+        touch(cache, f);
         return VX_OK;
     }
-    uint64_t t0 = vx_now_ns();
-    vx_auto_close int fd = open(f->path, O_RDONLY | O_CLOEXEC);
+    if (copy && acquire_copy(cache, f)) {
+        return VX_OK;
+    }
+    if (f->fd >= 0 && !f->staged) {
+        touch(cache, f);
+        return VX_OK;
+    }
+    vx_auto_close int fd = open_file(cache, f->path);
     struct stat st;
     if (fd < 0 || fstat(fd, &st) != 0) {
         return vx_fail_errno(err, errno, f->path, "cannot open %s", f->path);
@@ -200,12 +268,28 @@ int vx_cache_file_acquire(struct vx_cache *cache, struct vx_cache_file *f, struc
         vx_err_at(err, "%s", f->path);
         return VX_E_CORRUPT;
     }
-    f->fd = vx_steal_fd(&fd);
-    link_newest(cache, f);
-    cache->n_open++;
-    cache->counters.opens++;
-    cache->counters.open_ns += vx_now_ns() - t0;
+    install(cache, f, vx_steal_fd(&fd), false);
     return VX_OK;
+}
+
+bool vx_cache_file_retry(struct vx_cache *cache, struct vx_cache_file *f, int rc) {
+    struct stat now, there;
+    if (f->fd < 0 || (rc != VX_E_CORRUPT && rc != VX_E_IO)) {
+        return false;
+    }
+    if (f->staged) {
+        f->stage_bad = true;
+        cache->counters.stage_faults++;
+        vx_cache_file_close(cache, f);
+        return true;
+    }
+    bool replaced =
+        fstat(f->fd, &now) != 0 ||
+        (stat(f->path, &there) == 0 && (there.st_ino != now.st_ino || there.st_dev != now.st_dev));
+    if (replaced) {
+        vx_cache_file_close(cache, f);
+    }
+    return replaced;
 }
 
 void vx_cache_file_settle(struct vx_cache *cache) {
@@ -219,6 +303,20 @@ void vx_cache_file_settle(struct vx_cache *cache) {
 
 void vx_cache_keep_cold(struct vx_cache *cache, bool cold) {
     cache->cold = cold;
+}
+
+int vx_cache_read_staged(struct vx_cache *cache, const char *dir, struct vx_err *err) {
+    char *copy = dir ? strdup(dir) : NULL;
+    if (dir && !copy) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
+    }
+    free(cache->stage);
+    cache->stage = copy;
+    return VX_OK;
+}
+
+void vx_cache_read_held(struct vx_cache *cache, const struct vx_held *held) {
+    cache->held = held;
 }
 
 void vx_cache_keep_open(struct vx_cache *cache, int max_files) {

@@ -90,6 +90,8 @@ struct vx_cache_counters {
     uint64_t opens, reads, chunks; /* files opened, read calls, chunks decoded */
     uint64_t bytes_read;           /* compressed bytes from files */
     uint64_t bytes_decoded;
+    uint64_t bytes_held;   /* copied out of memory, instead of read */
+    uint64_t stage_faults; /* copies given up because they were damaged */
 };
 
 /* Opens the store at dir (.../voxeld/KEY). An incomplete one (no manifest.json) is VX_E_STATE
@@ -102,6 +104,13 @@ struct vx_cache *vx_cache_free(struct vx_cache *cache);
 /* Array files kept open between reads, least recently used first to go; 0 (the default) opens per
  * read. May be changed at any time; lowering it closes what is over. */
 void vx_cache_keep_open(struct vx_cache *cache, int max_files);
+/* Reads cases from their copies below dir (stage.h) where they are there and whole, from the store
+ * where not; NULL: from the store. May be changed at any time. */
+int vx_cache_read_staged(struct vx_cache *cache, const char *dir, struct vx_err *err);
+/* Reads cases out of memory while they are held there; NULL: from files. held is borrowed; it may
+ * be changed at any time between reads. */
+struct vx_held;
+void vx_cache_read_held(struct vx_cache *cache, const struct vx_held *held);
 /* Drops each file from the page cache after a read of it, so that the next one comes from the disk
  * again: for measuring. */
 void vx_cache_keep_cold(struct vx_cache *cache, bool cold);
@@ -129,6 +138,8 @@ int vx_cache_case_open(struct vx_cache *cache, const char *name, struct vx_cache
                        struct vx_err *err);
 struct vx_cache_case *vx_cache_case_free(struct vx_cache_case *c);
 const struct vx_cache_info *vx_cache_case_info(const struct vx_cache_case *c); /* borrowed */
+/* What its arrays take in files, and decoded. */
+void vx_cache_case_bytes(const struct vx_cache_case *c, uint64_t *ret_files, uint64_t *ret_dense);
 
 /* Copies the box [lo, hi) (array axes; may reach over or lie outside the array) of every channel
  * into dst; what lies outside the array becomes 0 (image) or -1 (seg). dst_stride: elements between

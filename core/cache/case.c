@@ -2,6 +2,7 @@
 #include "cache/cache.h"
 #include "cache/store.h"
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "base/io.h"
 #include "base/own.h"
@@ -29,13 +30,17 @@ static int load_index(struct vx_cache *store, struct vx_cache_file *f, struct vx
     if (!f->entries) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for the index of %s", f->path);
     }
-    int rc = vx_cache_file_acquire(store, f, err);
-    if (rc == VX_OK) {
+    int rc;
+    do {
+        rc = vx_cache_file_acquire(store, f, err);
+        if (rc != VX_OK) {
+            return rc;
+        }
         rc = in_file(
             f, vx_shard_read_index(&f->layout.shard, f->fd, f->layout.file.bytes, f->entries, err),
             err);
-        vx_cache_file_settle(store);
-    }
+    } while (rc != VX_OK && vx_cache_file_retry(store, f, rc));
+    vx_cache_file_settle(store);
     return rc;
 }
 
@@ -106,27 +111,31 @@ static int find_case(struct vx_cache *cache, const char *name,
     return *ret_folder ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
 }
 
-int vx_cache_case_open(struct vx_cache *cache, const char *name, struct vx_cache_case **ret,
-                       struct vx_err *err) {
-    const struct vx_cache_entry *entry;
-    vx_auto_free char *folder = NULL;
-    int rc = find_case(cache, name, &entry, &folder, err);
-    if (rc != VX_OK) {
-        return rc;
-    }
+int vx_cache_folder_open(struct vx_cache *cache, const char *folder,
+                         const struct vx_cache_entry *entry, struct vx_cache_case **ret,
+                         struct vx_err *err) {
     vx_auto_cache_case struct vx_cache_case *c = calloc(1, sizeof *c);
     if (!c) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     c->store = cache;
+    c->index = (size_t)(entry - cache->cases);
     for (int i = 0; i < VX_CACHE_N_ARRAYS; i++) {
         c->files[i].fd = -1;
     }
-    rc = open_folder(c, folder, entry, err);
+    int rc = open_folder(c, folder, entry, err);
     if (rc == VX_OK) {
         *ret = vx_steal(c);
     }
     return rc;
+}
+
+int vx_cache_case_open(struct vx_cache *cache, const char *name, struct vx_cache_case **ret,
+                       struct vx_err *err) {
+    const struct vx_cache_entry *entry;
+    vx_auto_free char *folder = NULL;
+    int rc = find_case(cache, name, &entry, &folder, err);
+    return rc == VX_OK ? vx_cache_folder_open(cache, folder, entry, ret, err) : rc;
 }
 
 struct vx_cache_case *vx_cache_case_free(struct vx_cache_case *c) {
@@ -148,19 +157,43 @@ const struct vx_cache_info *vx_cache_case_info(const struct vx_cache_case *c) {
     return &c->info;
 }
 
-static int read_array(struct vx_cache_case *c, enum vx_cache_array which, const int64_t lo[4],
-                      const int64_t hi[4], void *dst, const int64_t stride[3], struct vx_err *err) {
+int vx_cache_read_array(struct vx_cache_case *c, enum vx_cache_array which, const int64_t lo[4],
+                        const int64_t hi[4], void *dst, const int64_t stride[3],
+                        struct vx_err *err) {
     struct vx_cache_file *f = &c->files[which];
-    int rc = vx_cache_file_acquire(c->store, f, err);
-    if (rc != VX_OK) {
-        return rc;
-    }
-    rc = in_file(f,
-                 vx_shard_read_box(&f->layout.shard, f->entries, f->fd, lo, hi, dst, stride,
-                                   &c->store->scratch, &c->store->counters, err),
-                 err);
+    int rc;
+    do {
+        rc = vx_cache_file_acquire(c->store, f, err);
+        if (rc != VX_OK) {
+            return rc;
+        }
+        rc = in_file(f,
+                     vx_shard_read_box(&f->layout.shard, f->entries, f->fd, lo, hi, dst, stride,
+                                       &c->store->scratch, &c->store->counters, err),
+                     err);
+    } while (rc != VX_OK && vx_cache_file_retry(c->store, f, rc));
     vx_cache_file_settle(c->store);
     return rc;
+}
+
+/* Out of memory where the case is held there, from its file where not. */
+static int read_array(struct vx_cache_case *c, enum vx_cache_array which, const int64_t lo[4],
+                      const int64_t hi[4], void *dst, const int64_t stride[3], struct vx_err *err) {
+    if (c->store->held) {
+        struct vx_cache_counters *counters = &c->store->counters;
+        uint64_t start = vx_now_ns();
+        bool held = vx_held_read(c->store->held, c, which, lo, hi, dst, stride);
+        counters->decompress_ns += vx_now_ns() - start;
+        if (held) {
+            uint64_t items = c->files[which].layout.shard.item_bytes;
+            for (int a = 0; a < 4; a++) {
+                items *= (uint64_t)(hi[a] - lo[a]);
+            }
+            counters->bytes_held += items;
+            return VX_OK;
+        }
+    }
+    return vx_cache_read_array(c, which, lo, hi, dst, stride, err);
 }
 
 int vx_cache_read_box(struct vx_cache_case *c, enum vx_cache_role role, const int64_t lo[3],
@@ -275,13 +308,38 @@ static int verify_file(struct vx_cache *cache, struct vx_cache_file *f, struct v
     return rc;
 }
 
-int vx_cache_verify_case(struct vx_cache *cache, const char *name, struct vx_err *err) {
-    vx_auto_cache_case struct vx_cache_case *c = NULL;
-    int rc = vx_cache_case_open(cache, name, &c, err);
+static int verify(struct vx_cache_case *c, struct vx_err *err) {
+    int rc = VX_OK;
     for (int i = 0; i < VX_CACHE_N_ARRAYS && rc == VX_OK; i++) {
         if (has_file(&c->files[i].layout)) {
-            rc = verify_file(cache, &c->files[i], err);
+            rc = verify_file(c->store, &c->files[i], err);
         }
     }
     return rc;
+}
+
+int vx_cache_verify_case(struct vx_cache *cache, const char *name, struct vx_err *err) {
+    vx_auto_cache_case struct vx_cache_case *c = NULL;
+    int rc = vx_cache_case_open(cache, name, &c, err);
+    return rc == VX_OK ? verify(c, err) : rc;
+}
+
+int vx_cache_folder_verify(struct vx_cache *cache, const char *folder,
+                           const struct vx_cache_entry *entry, struct vx_err *err) {
+    vx_auto_cache_case struct vx_cache_case *c = NULL;
+    int rc = vx_cache_folder_open(cache, folder, entry, &c, err);
+    return rc == VX_OK ? verify(c, err) : rc;
+}
+
+void vx_cache_case_bytes(const struct vx_cache_case *c, uint64_t *ret_files, uint64_t *ret_dense) {
+    *ret_files = *ret_dense = 0;
+    for (int i = 0; i < VX_CACHE_N_ARRAYS; i++) {
+        const struct vx_cache_layout *a = &c->files[i].layout;
+        if (has_file(a)) {
+            *ret_files += a->file.bytes;
+            *ret_dense += (uint64_t)(a->shard.shape[0] * a->shard.shape[1] * a->shard.shape[2] *
+                                     a->shard.shape[3]) *
+                          a->shard.item_bytes;
+        }
+    }
 }

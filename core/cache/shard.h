@@ -116,5 +116,8 @@ int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *ent
                       const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3],
                       struct vx_shard_scratch *scratch, struct vx_cache_counters *counters,
                       struct vx_err *err);
+/* The same box out of the decoded array (dense, C order), which must have elements. */
+void vx_shard_copy_box(const struct vx_shard *s, const void *array, const int64_t lo[4],
+                       const int64_t hi[4], void *dst, const int64_t stride[3]);
 
 #endif

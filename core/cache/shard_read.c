@@ -276,12 +276,11 @@ static int read_chunks(struct box_reader *r, const struct vx_shard_entry *entrie
     return flush_run(r, err);
 }
 
-int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
-                      const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3],
-                      struct vx_shard_scratch *scratch, struct vx_cache_counters *counters,
-                      struct vx_err *err) {
-    struct box_reader r = {.s = s, .fd = fd, .dst = dst, .scratch = scratch, .counters = counters};
-    int64_t first[4], last[4];
+/* Where the box lies in the array. False where it touches none of it; what lies outside is filled
+ * either way. */
+static bool set_box(struct box_reader *r, const int64_t lo[4], const int64_t hi[4],
+                    const int64_t stride[3], int64_t first[4], int64_t last[4]) {
+    const struct vx_shard *s = r->s;
     bool inside = true, touches = true;
     for (int a = 0; a < 4; a++) {
         int64_t from = lo[a] > 0 ? lo[a] : 0, to = hi[a] < s->shape[a] ? hi[a] : s->shape[a];
@@ -289,18 +288,39 @@ int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *ent
         touches = touches && from < to;
         first[a] = from / s->chunk[a];
         last[a] = (to + s->chunk[a] - 1) / s->chunk[a];
-        r.lo[a] = lo[a];
-        r.hi[a] = hi[a];
-        r.stride[a] = a < 3 ? stride[a] : 1;
+        r->lo[a] = lo[a];
+        r->hi[a] = hi[a];
+        r->stride[a] = a < 3 ? stride[a] : 1;
     }
     if (!inside) {
-        fill_outside(&r);
+        fill_outside(r);
     }
-    if (!touches) {
+    return touches;
+}
+
+int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
+                      const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3],
+                      struct vx_shard_scratch *scratch, struct vx_cache_counters *counters,
+                      struct vx_err *err) {
+    struct box_reader r = {.s = s, .fd = fd, .dst = dst, .scratch = scratch, .counters = counters};
+    int64_t first[4], last[4];
+    if (!set_box(&r, lo, hi, stride, first, last)) {
         return VX_OK;
     }
     int rc = grow(&scratch->decoded, &scratch->decoded_bytes, s->chunk_bytes, err);
     return rc == VX_OK ? read_chunks(&r, entries, first, last, err) : rc;
+}
+
+void vx_shard_copy_box(const struct vx_shard *s, const void *array, const int64_t lo[4],
+                       const int64_t hi[4], void *dst, const int64_t stride[3]) {
+    struct vx_shard whole = *s; /* the array as one chunk of its own shape */
+    memcpy(whole.chunk, s->shape, sizeof whole.chunk);
+    struct box_reader r = {.s = &whole, .dst = dst};
+    const int64_t only[4] = {0, 0, 0, 0};
+    int64_t first[4], last[4];
+    if (set_box(&r, lo, hi, stride, first, last)) {
+        scatter_chunk(&r, only, array, NULL);
+    }
 }
 
 /* One stored chunk: where the one before ended, with a checksum that fits. */

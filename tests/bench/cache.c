@@ -14,6 +14,7 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "cache/cache.h"
+#include "cache/held.h"
 
 #include <fcntl.h>
 #include <fts.h>
@@ -27,6 +28,7 @@ struct bench {
     float *image;
     int16_t *label;
     size_t channels;
+    struct vx_held *held;
 };
 
 static json_t *triple(const int64_t v[3]) {
@@ -109,13 +111,31 @@ static int read_sample(struct bench *b, uint64_t q, struct vx_err *err) {
                        : rc;
 }
 
+/* Every case into memory, once, and read from there. */
+static int hold(struct bench *b, struct vx_err *err) {
+    struct vx_cache *cache = b->boxes.cache;
+    int fd;
+    int rc = b->held ? VX_OK : vx_held_create(&fd, err);
+    if (rc == VX_OK && !b->held) {
+        rc = vx_held_fill(fd, cache, &b->held, err);
+    }
+    for (size_t i = 0; rc == VX_OK && i < vx_cache_n_cases(cache); i++) {
+        rc = vx_held_load(b->held, i, err);
+    }
+    vx_cache_read_held(cache, b->held);
+    return rc;
+}
+
 static int measure(struct bench *b, const char *mode, uint64_t from, uint64_t to,
                    struct vx_err *err) {
     bool cold = strcmp(mode, "cold") == 0;
+    int rc = strcmp(mode, "held") == 0 ? hold(b, err) : VX_OK;
+    if (rc != VX_OK) {
+        return rc;
+    }
     vx_cache_keep_open(b->boxes.cache, strcmp(mode, "open") == 0 ? 0 : 512);
     struct vx_cache_counters before = *vx_cache_counters(b->boxes.cache);
     uint64_t ns = 0, device = device_bytes();
-    int rc = VX_OK;
     for (uint64_t q = from; q < to && rc == VX_OK; q++) {
         struct bench_box box;
         if (cold && (rc = bench_box_draw(&b->boxes, q, &box, err)) == VX_OK) {
@@ -125,6 +145,7 @@ static int measure(struct bench *b, const char *mode, uint64_t from, uint64_t to
         rc = rc == VX_OK ? read_sample(b, q, err) : rc;
         ns += vx_now_ns() - start;
     }
+    vx_cache_read_held(b->boxes.cache, NULL);
     const struct vx_cache_counters *after = vx_cache_counters(b->boxes.cache);
     double n = (double)(to - from);
     printf("{\"ms\": %.5f, \"read\": %.0f, \"decoded\": %.0f, \"device\": %.0f, \"reads\": %.2f}\n",
