@@ -5,15 +5,29 @@
 #include "base/own.h"
 
 #include <stdlib.h>
+#include <time.h>
 
-enum { MAX_STEPS = 1 << 20, CHUNK = 64 };
+enum { MAX_STEPS = 1 << 20, CHUNK = 64, TRIES = 100 };
 
-void vx_bench_mark(const struct vx_timeline *t, uint64_t idle_ns, struct vx_bench_mark *ret) {
+static bool read_worker(const struct vx_timeline *t, uint32_t w, int tries,
+                        struct vx_worker_record *ret) {
+    static const struct timespec nap = {0, 200000};
+    while (!vx_timeline_worker(t, w, ret)) {
+        if (--tries <= 0) {
+            return false;
+        }
+        nanosleep(&nap, NULL);
+    }
+    return true;
+}
+
+void vx_bench_mark(const struct vx_timeline *t, uint64_t idle_ns, uint32_t workers,
+                   struct vx_bench_mark *ret) {
     *ret = (struct vx_bench_mark){.now_ns = vx_now_ns(), .idle_ns = idle_ns};
     vx_timeline_progress(t, &ret->progress);
     for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
         struct vx_worker_record *r = &ret->worker[w];
-        if (!vx_timeline_worker(t, w, r)) {
+        if (!read_worker(t, w, w < workers ? TRIES : 1, r)) {
             *r = (struct vx_worker_record){0};
         } else if (r->state == VX_WORKER_WAITING && r->heartbeat_ns < ret->now_ns) {
             r->wait_ns += ret->now_ns - r->heartbeat_ns; /* the wait under way is counted later */

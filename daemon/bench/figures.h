@@ -26,7 +26,10 @@ struct vx_bench_steps {
     double depth; /* sum */
 };
 
-void vx_bench_mark(const struct vx_timeline *t, uint64_t idle_ns, struct vx_bench_mark *ret);
+/* workers: how many there should be. A record whose writer was interrupted in the middle is waited
+ * for, a little. */
+void vx_bench_mark(const struct vx_timeline *t, uint64_t idle_ns, uint32_t workers,
+                   struct vx_bench_mark *ret);
 /* Begins with the step after the newest record. */
 void vx_bench_steps_begin(struct vx_bench_steps *s, const struct vx_timeline *t);
 /* Takes up what was recorded since; often enough that no record is overwritten before. */

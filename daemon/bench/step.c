@@ -44,13 +44,13 @@ static void on_run(void *ctx, uint64_t runs) {
     if (b->before.now_ns == 0) {
         if (now - b->began_ns >= ns(b->settings.warm_seconds)) {
             vx_bench_steps_begin(&b->steps, t);
-            vx_bench_mark(t, vx_paced_idle_ns(), &b->before);
+            vx_bench_mark(t, vx_paced_idle_ns(), b->step->brief->workers, &b->before);
         }
         return;
     }
     bool over = now - b->before.now_ns >= ns(b->settings.seconds);
     if (over && b->after.now_ns == 0) {
-        vx_bench_mark(t, vx_paced_idle_ns(), &b->after);
+        vx_bench_mark(t, vx_paced_idle_ns(), b->step->brief->workers, &b->after);
         atomic_store(&vx_step_stop, true);
     }
     if (over || runs % COLLECT_EVERY == 0) {
