@@ -44,10 +44,12 @@ static json_t *stall(const json_t *runs) {
                      real_or_null(gap(cold, memory) / all));
 }
 
-static void say_waits(struct vx_buf *text, const json_t *runs, const char *run, const char *how) {
+static void say_wait(struct vx_buf *text, const json_t *runs, const char *run, const char *how,
+                     bool *said) {
     if (made(runs, run)) {
-        vx_buf_printf(text, "; it waited %.1f %% of the time %s",
+        vx_buf_printf(text, "%s %.1f %% of the time %s", *said ? "," : " it waited",
                       100 * figure(runs, run, "device_idle_share", NULL), how);
+        *said = true;
     }
 }
 
@@ -61,10 +63,11 @@ static void paced_sentence(struct vx_buf *text, const struct vx_brief *b, const 
     if (wanted > cores) {
         vx_buf_printf(text, ", which has %u core%s", cores, cores == 1 ? "" : "s");
     }
-    vx_buf_printf(text, ". Measured with %u", b->workers);
-    say_waits(text, runs, "memory", "with the data in memory");
-    say_waits(text, runs, "as_is", "with the data as it was");
-    say_waits(text, runs, "cold", "with the data read from disk");
+    bool said = false;
+    vx_buf_printf(text, ". With %u", b->workers);
+    say_wait(text, runs, "memory", "with the data in memory", &said);
+    say_wait(text, runs, "as_is", "with the data as it was", &said);
+    say_wait(text, runs, "cold", "with the data read from disk", &said);
     vx_buf_puts(text, ".");
 }
 
