@@ -57,6 +57,19 @@ def make_loader(folder, patch, batch, labels):
                             oversample_foreground_percent=0.33, transforms=transforms)
 
 
+def try_blurs(transforms, patch):
+    """Blur tries FFT against direct convolution once per length and kernel: that is no part of any sample."""
+    import numpy as np
+    import torch
+    from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+    for transform in transforms.transforms:
+        blur = getattr(transform, "transform", None)
+        if isinstance(blur, GaussianBlurTransform):
+            for sigma in np.linspace(0.5, 1, 11):
+                for axis in range(3):
+                    blur._benchmark_wrapper(torch.rand(1, *patch), sigma, axis)
+
+
 class Clock:
     """Cuts a batch into samples: one begins where its case is loaded."""
 
@@ -94,7 +107,9 @@ def main():
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     labels = write(store, folder, patch)
-    clock = Clock(make_loader(folder, patch, batch, labels))
+    loader = make_loader(folder, patch, batch, labels)
+    try_blurs(loader.transforms, patch)
+    clock = Clock(loader)
     print(json.dumps({"ready": True, "bytes": sum(p.stat().st_size for p in folder.iterdir())}), flush=True)
     for line in sys.stdin:
         rows = []
