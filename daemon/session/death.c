@@ -46,8 +46,10 @@ const char *vx_death_reason(const struct vx_proc_end *end, const char *error, bo
     return vx_death_reasons[corrupt ? CORRUPT : FAILED];
 }
 
-bool vx_death_by_work(const char *reason) {
-    return strcmp(reason, vx_death_reasons[KILLED]) != 0;
+bool vx_death_by_work(const char *reason, const char *error) {
+    return strcmp(reason, vx_death_reasons[KILLED]) != 0 &&
+           strcmp(reason, vx_death_reasons[OOM_KILLED]) != 0 &&
+           strcmp(error, vx_status_word(VX_E_NOMEM)) != 0;
 }
 
 void vx_oom_watch_start(struct vx_oom_watch *w, const char *root, uint64_t now_ns) {

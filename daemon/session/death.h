@@ -23,8 +23,9 @@ extern const char *const vx_death_reasons[VX_DEATH_REASONS];
 /* One of vx_death_reasons. error: the status word of the error that it said (vx_status_word), ""
  * where it said none. oom: vx_oom_killed of its SIGKILL. */
 const char *vx_death_reason(const struct vx_proc_end *end, const char *error, bool oom);
-/* May what the process was working on be to blame? Not for a kill from outside. */
-bool vx_death_by_work(const char *reason);
+/* May what the process was working on be to blame? Not for a kill from outside or a lack of memory.
+ */
+bool vx_death_by_work(const char *reason, const char *error);
 
 /* Which SIGKILLs came from the kernel: its count of them moves. Others die in the same group too
  * (a preparation), so a kill that nobody asked about is let go after two to four seconds. */

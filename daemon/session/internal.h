@@ -54,6 +54,7 @@ struct loss {
     struct vx_proc_end end;
     const char *reason; /* session/death.h */
     bool at_work;       /* with a sample in hand: record says which */
+    bool by_work;       /* which may be what it died of */
     struct vx_worker_record record;
     unsigned deaths_on_case; /* in a row, this one included; 0: the case is not to blame */
 };

@@ -6,6 +6,7 @@
 #include "cache/cache.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/death.h"
+#include "loader/maker.h"
 #include "loader/recipe.h"
 
 #include <signal.h>
@@ -25,6 +26,10 @@ void loss_examine(struct session *s, uint32_t w, const struct vx_proc_end *end, 
     l.at_work =
         l.record.case_index < vx_recipe_view(s->recipe)->n_cases &&
         (state == VX_WORKER_READING || state == VX_WORKER_AUGMENTING || state == VX_WORKER_FAILED);
+    /* a sample takes the same memory whatever the case; one that took far more is a case's doing */
+    uint64_t most = 2 * ((uint64_t)vx_maker_bytes(s->recipe) + s->ring.shm.size);
+    l.by_work = l.at_work &&
+                (vx_death_by_work(l.reason, e->error_status) || (oom && end->max_rss_bytes > most));
     *ret = l;
 }
 

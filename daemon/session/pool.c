@@ -78,18 +78,24 @@ static void pool_line(void *ctx, const char *text, size_t len) {
     }
 }
 
-static void fail_for_deaths(struct session *s, uint32_t w, const struct vx_proc_end *end) {
+static void fail_for_deaths(struct session *s, uint32_t w, const struct loss *l) {
     struct pool_entry *e = &s->pool[w];
     struct vx_err err = {0};
     if (e->error_code[0]) {
         vx_fail(&err, VX_E_CORRUPT, e->error_code,
                 "%u workers in a row failed at the same sample: %s", s->deaths, e->error_text);
         vx_err_at(&err, "%s", e->error_where);
+    } else if (strcmp(l->reason, "oom_killed") == 0) {
+        vx_fail(&err, VX_E_NOMEM, "out_of_memory",
+                "the kernel killed %u workers in a row for lack of memory: give the job fewer "
+                "workers, or the machine's other work less memory",
+                s->deaths);
     } else {
         vx_fail(&err, VX_E_INTERNAL, "worker_lost",
-                "%u workers in a row died without finishing a sample (last: exit status %d, signal "
-                "%d): %s",
-                s->deaths, end->exit_status, end->signal, vx_proc_last_words(&e->proc));
+                "%u workers in a row died without finishing a sample (last: %s, exit status %d, "
+                "signal %d): %s",
+                s->deaths, l->reason, l->end.exit_status, l->end.signal,
+                vx_proc_last_words(&e->proc));
     }
     session_fail(s, &err);
 }
@@ -133,7 +139,7 @@ static void on_death(struct session *s, uint32_t w, const struct vx_proc_end *en
                 w, loss.reason, end->exit_status, end->signal, freed, s->deaths, e->error_text);
     report(s, w, &loss);
     if (s->deaths >= MAX_DEATHS_IN_ROW) {
-        fail_for_deaths(s, w, end);
+        fail_for_deaths(s, w, &loss);
     }
 }
 

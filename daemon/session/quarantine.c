@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/own.h"
+#include "cache/cache.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/death.h"
 #include "loader/recipe.h"
@@ -65,8 +66,7 @@ static bool out_already(const struct session *s, uint32_t case_index, uint64_t q
 
 unsigned quarantine_blame(struct session *s, const struct loss *l) {
     struct quarantine *q = &s->quarantine;
-    if (!l->at_work || !vx_death_by_work(l->reason) ||
-        out_already(s, l->record.case_index, l->record.q)) {
+    if (!l->by_work || out_already(s, l->record.case_index, l->record.q)) {
         return 0;
     }
     struct blame *b = blame_of(q, l->record.case_index);
@@ -78,10 +78,16 @@ unsigned quarantine_blame(struct session *s, const struct loss *l) {
     return b->deaths;
 }
 
+/* Where nothing of the store can be read, no single case is to blame. */
+static bool store_there(const struct session *s) {
+    vx_auto_cache struct vx_cache *cache = NULL;
+    return vx_cache_open(s->o->brief->cache_dir, &cache, NULL) == VX_OK;
+}
+
 void quarantine_consider(struct session *s, const struct loss *l, const json_t *evidence) {
     struct quarantine *q = &s->quarantine;
     if (l->deaths_on_case < DEATHS || q->n_condemned == CONDEMNED_MAX ||
-        condemned(q, l->record.case_index)) {
+        condemned(q, l->record.case_index) || !store_there(s)) {
         return;
     }
     q->condemned[q->n_condemned++] =

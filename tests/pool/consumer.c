@@ -81,6 +81,13 @@ static int run(const struct vx_brief *b, struct consumer *c, struct vx_err *err)
         return rc;
     }
     vx_say(json_pack("{s:s, s:i}", "event", "loaded", "q", 0));
+    for (;;) { /* after a crash the ring is brought back to the start */
+        uint32_t seen = vx_control_changed(&c->control);
+        if (vx_control_gate(&c->control) == VX_GATE_OPEN && vx_ring_next(&c->ring) == 0) {
+            break;
+        }
+        vx_control_wait(&c->control, seen, 100000000);
+    }
     rc = consume(c, err);
     if (rc == VX_OK) {
         rc = vx_write_file_atomic(path, c->trace.data, c->trace.len, 0644, err);

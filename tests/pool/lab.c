@@ -155,6 +155,14 @@ int lab_workers(int pids[64]) {
     return n;
 }
 
+static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoint) {
+    struct lab_session *s = ctx;
+    const char *reason = json_string_value(json_object_get(evidence, "reason"));
+    (void)had_new_checkpoint;
+    printf("pool: %s: the consumer was lost: %s\n", s->name, reason);
+    return ++s->crashes < 3;
+}
+
 static void on_worker_lost(void *ctx, const json_t *evidence) {
     struct lab_session *s = ctx;
     const char *reason = json_string_value(json_object_get(evidence, "reason"));
@@ -216,6 +224,7 @@ void lab_run(const struct lab *lab, struct lab_session *s) {
                                          .brief_path = path,
                                          .mailbox = &s->mailbox,
                                          .events = {.ctx = s,
+                                                    .crashed = on_crashed,
                                                     .worker_lost = on_worker_lost,
                                                     .quarantined = on_quarantined,
                                                     .knobs = on_knobs}};

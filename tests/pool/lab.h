@@ -30,7 +30,7 @@ struct lab_session {
     struct vx_session_mailbox mailbox;
     volatile bool over;
     /* what came of it */
-    uint32_t lost, lost_by_oom, lost_by_bus, lost_by_crash, changes, quarantined;
+    uint32_t lost, lost_by_oom, lost_by_bus, lost_by_crash, crashes, changes, quarantined;
     uint64_t start_ns, first_batch_ns, end_ns;
     char *trace; /* one line per batch; owned */
 };

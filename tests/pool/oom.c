@@ -71,12 +71,13 @@ static void fill_memory(struct lab_session *s) {
         usleep(5000);
     }
     vx_budget_oom_kills("", &before);
-    for (now = before; n < HOGS && now == before && !s->over; n++) {
+    for (; n < HOGS; n++) {
         hogs[n] = fork();
         if (hogs[n] == 0) {
             hog(before);
         }
-        usleep(50000);
+    }
+    for (now = before; now == before && !s->over; usleep(5000)) {
         vx_budget_oom_kills("", &now);
     }
     killed_somebody = now > before;
@@ -89,11 +90,11 @@ static void fill_memory(struct lab_session *s) {
 static int inside(void) {
     struct lab lab;
     lab_open(&lab, 12);
-    struct lab_session quiet = {.name = "quiet", .workers = 2, .workers_max = 2, .epochs = 4};
+    struct lab_session quiet = {.name = "quiet", .workers = 2, .workers_max = 2, .epochs = 8};
     struct lab_session full = {.name = "full",
                                .workers = 2,
                                .workers_max = 2,
-                               .epochs = 4,
+                               .epochs = 8,
                                .pace_us = 20000,
                                .meddle = fill_memory};
     lab_run(&lab, &quiet);
