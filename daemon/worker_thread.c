@@ -195,7 +195,7 @@ static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
     struct vx_telemetry_job job = {.job_id = b->job_id,
                                    .device = w->device,
                                    .epochs = b->schedule.epochs,
-                                   .iterations = b->schedule.train_iterations,
+                                   .iterations = b->bench ? 0 : b->schedule.train_iterations,
                                    .val_iterations = b->schedule.val_iterations,
                                    .workers = (uint32_t)w->loader.now.workers};
     job.store_dir = b->cache_dir;

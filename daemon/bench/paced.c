@@ -6,6 +6,7 @@
 #include "device/oplist.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -148,7 +149,7 @@ static int paced_wait(struct vx_program *program, uint64_t ticket, struct vx_run
            clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {
     }
     if (ret) {
-        *ret = (struct vx_run_result){.ended_ns = done};
+        *ret = (struct vx_run_result){.loss = NAN, .ended_ns = done};
     }
     return VX_OK;
 }

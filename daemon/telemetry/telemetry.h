@@ -30,8 +30,8 @@ struct vx_telemetry_events {
 /* What the timeline does not say about a session. */
 struct vx_telemetry_job {
     int64_t job_id;
-    const char *device; /* "cpu:0" */
-    uint32_t epochs, iterations, val_iterations;
+    const char *device;                          /* "cpu:0" */
+    uint32_t epochs, iterations, val_iterations; /* iterations 0: it ends by the clock */
     uint32_t workers;
     const char *store_dir; /* of the prepared store */
     struct vx_session_facts facts;

@@ -132,6 +132,10 @@ json_t *watched_progress(const struct watched *w) {
     if (!o) {
         return NULL;
     }
+    if (w->iterations == 0) { /* ends by the clock */
+        json_object_del(o, "iterations");
+        json_object_del(o, "total");
+    }
     set_real(o, "train_loss", p->loss);
     set_real(o, "val_loss", p->val_loss);
     set_real(o, "ema_dice", p->ema_dice);
@@ -140,7 +144,9 @@ json_t *watched_progress(const struct watched *w) {
         set_real(o, "seconds_per_step", f.seconds_per_step);
         set_real(o, "loader_wait_ratio", f.wait_ratio);
         set_real(o, "accelerator_utilisation", f.compute_ratio);
-        set_real(o, "eta_seconds", eta_seconds(w, &f));
+        if (w->iterations > 0) {
+            set_real(o, "eta_seconds", eta_seconds(w, &f));
+        }
     }
     json_t *phases = json_object();
     for (uint32_t i = 0; phases && i < VX_PHASE_COUNT; i++) {

@@ -83,6 +83,7 @@ def check_it_ends_when_told(daemon):
     time.sleep(1)
     progress = daemon.get(f"/v1/jobs/{number}")["progress"]
     expect(progress["seconds_per_step"] < 0.1 and progress["workers"], f"{progress}")
+    expect(not {"total", "eta_seconds", "train_loss"} & set(progress), f"a benchmark neither learns nor counts down: {progress}")
     daemon.post(f"/v1/jobs/{number}/cancel", {})
     expect(daemon.finished(number, 60)["state"] == "cancelled", "cancelled")
 
