@@ -125,13 +125,17 @@ static void change_channel(struct vx_chain *c, const struct vx_aug_policy *p,
     vx_chain_run(c, VX_T_LABELS, NULL);
 }
 
-/* Labels as they leave: mirrored along x where that is left to do, and -1 made 0 (unless channels
- * are to be masked by it first). */
-static void reverse_labels(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
-                           int16_t *label) {
+/* What is left to do to labels: mirroring along x, -1 to 0. */
+static void finish_labels(const struct vx_aug_kernels *k, const struct vx_aug_policy *p,
+                          int16_t *label, bool reverse, bool background) {
     size_t width = (size_t)p->patch[2], rows = (size_t)p->patch[0] * (size_t)p->patch[1];
-    for (size_t r = 0; r < rows; r++) {
-        k->reverse_labels(label + r * width, width);
+    for (size_t r = 0; r < rows && (reverse || background); r++, label += width) {
+        if (reverse) {
+            k->reverse_labels(label, width);
+        }
+        if (background) {
+            k->background(label, width);
+        }
     }
 }
 
@@ -143,10 +147,10 @@ void vx_aug_apply_with(const struct vx_aug_kernels *k, const struct vx_aug_polic
     uint64_t mark = ns ? vx_now_ns() : 0;
     fetch(k, p, a, box, src_image, src_label, image, label, scratch);
     vx_aug_lap(ns, VX_T_SPATIAL, &mark);
-    if (!a->spatial && a->mirror & 4u) {
-        reverse_labels(k, p, label);
-        vx_aug_lap(ns, VX_T_MIRROR, &mark);
-    }
+    /* channels are masked by -1 before it goes */
+    bool masked = p->mask_channels != 0;
+    finish_labels(k, p, label, !a->spatial && a->mirror & 4u, !masked);
+    vx_aug_lap(ns, VX_T_LABELS, &mark);
     for (uint32_t i = 0; i < p->channels; i++) {
         struct vx_chain c = {
             .kernels = k,
@@ -159,7 +163,7 @@ void vx_aug_apply_with(const struct vx_aug_kernels *k, const struct vx_aug_polic
             .mark = &mark};
         change_channel(&c, p, a, i, scratch);
     }
-    k->background(label, n);
+    finish_labels(k, p, label, false, masked);
     vx_aug_lap(ns, VX_T_LABELS, &mark);
 }
 

@@ -49,8 +49,9 @@ static void map_row(const struct vx_aug_labels *l, int32_t bz, int32_t by, int16
 
 void vx_aug_labels_begin(struct vx_aug_labels *l, const struct vx_aug_kernels *k,
                          const struct vx_aug_box *box, const int16_t *src, int16_t *out,
-                         int16_t *scratch) {
-    *l = (struct vx_aug_labels){.kernels = k, .src = src, .out = out, .map = scratch};
+                         int32_t *mixed, int16_t *scratch) {
+    *l = (struct vx_aug_labels){
+        .kernels = k, .src = src, .out = out, .map = scratch, .mixed = mixed};
     for (int i = 0; i < 3; i++) {
         l->dim[i] = box->size[i] + 2 * box->margin[i];
         l->blocks[i] = blocks_of(l->dim[i]);
@@ -119,8 +120,7 @@ static void decide(struct vx_aug_labels *labels) {
 }
 
 void vx_aug_labels_row(struct vx_aug_labels *l, const struct vx_aug_row *r, size_t at) {
-    int32_t mixed[2 * VX_LANES];
-    int32_t n = l->kernels->label(r, l->src, l->out + at, mixed);
+    int32_t *mixed = l->mixed, n = l->kernels->label(r, l->src, l->out + at, mixed);
     for (int32_t i = 0; i < n; i++) {
         add_ballot(&l->ballots, r, l->src, mixed[i], at + (size_t)mixed[i]);
         if (l->ballots.n == VX_BALLOTS) {

@@ -12,19 +12,21 @@ struct vx_aug_labels {
     int16_t *out;       /* [D][H][W] */
     int16_t *map;       /* [blocks]: the only label of each block of the source, or INT16_MIN */
     int32_t dim[3], blocks[3];
+    int32_t *mixed; /* of a row */
     struct vx_aug_ballots ballots;
 };
 
-/* Makes the map. scratch holds vx_aug_labels_scratch values until the end. */
+/* Makes the map. mixed holds a row's width, rounded up, + VX_LANES values, scratch
+ * vx_aug_labels_scratch until the end. */
 void vx_aug_labels_begin(struct vx_aug_labels *l, const struct vx_aug_kernels *k,
                          const struct vx_aug_box *box, const int16_t *src, int16_t *out,
-                         int16_t *scratch);
+                         int32_t *mixed, int16_t *scratch);
 size_t vx_aug_labels_scratch(const struct vx_aug_policy *p);
 /* Whether the source holds nothing but one label from lo to hi, both included; false also where the
  * map is too coarse to tell. */
 bool vx_aug_labels_one(const struct vx_aug_labels *l, const int32_t lo[3], const int32_t hi[3],
                        int16_t *ret);
-/* The labels of r's voxels, at most VX_LANES, from out[at] on; those between labels come later. */
+/* The labels of r's voxels, from out[at] on; those between labels come later. */
 void vx_aug_labels_row(struct vx_aug_labels *l, const struct vx_aug_row *r, size_t at);
 void vx_aug_labels_end(struct vx_aug_labels *l);
 

@@ -28,8 +28,8 @@ enum vx_transform {
     VX_T_LOWRES,
     VX_T_GAMMA_INVERTED,
     VX_T_GAMMA,
-    VX_T_MIRROR,
-    VX_T_LABELS, /* masking of channels and -1 -> 0 */
+    VX_T_MIRROR, /* along axis 2 where nothing is interpolated; all else of it costs nothing */
+    VX_T_LABELS, /* masking of channels, -1 -> 0, mirroring of labels along axis 2 */
     VX_T_COUNT
 };
 

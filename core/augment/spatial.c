@@ -34,8 +34,8 @@ static size_t padded(int32_t n) {
 }
 
 size_t vx_aug_spatial_scratch(const struct vx_aug_policy *p) {
-    /* index and three fractions of a row, then labels */
-    return 4 * padded(p->patch[2]) + vx_aug_labels_scratch(p) / 2 + 1;
+    /* index, three fractions and mixed voxels of a row, then the map of labels */
+    return 5 * padded(p->patch[2]) + VX_LANES + vx_aug_labels_scratch(p) / 2 + 1;
 }
 
 /* Where output voxel (d, h, w) lies in the source arrays. */
@@ -87,22 +87,32 @@ static void look_ahead(struct sampling *s, int32_t d0, int32_t d1, int32_t h0, i
     }
 }
 
-/* Labels of the row that was placed last, which starts at index `at` of the output. */
+/* Voxels w to end of the row that was placed last. */
+static struct vx_aug_row part_of(const struct vx_aug_row *row, int32_t w, int32_t end) {
+    struct vx_aug_row part = *row;
+    part.at += w;
+    for (int i = 0; i < 3; i++) {
+        part.f[i] += w;
+    }
+    part.n = end - w;
+    return part;
+}
+
+/* Labels of the row that was placed last, which starts at index `at` of the output: runs of tiles
+ * with the same answer. */
 static void label_row(struct sampling *s, size_t at) {
-    for (int32_t w = 0, tile = 0; w < s->row.n; w += TILE_X, tile++) {
-        int32_t n = s->row.n - w < TILE_X ? s->row.n - w : TILE_X;
-        if (s->only[tile] == INT16_MIN) {
-            struct vx_aug_row part = s->row;
-            part.at += w;
-            for (int i = 0; i < 3; i++) {
-                part.f[i] += w;
-            }
-            part.n = n;
-            vx_aug_labels_row(&s->labels, &part, at + (size_t)w);
-            continue;
+    const int32_t n = s->row.n;
+    for (int32_t w = 0, end; w < n; w = end) {
+        int16_t only = s->only[w / TILE_X];
+        for (end = w + TILE_X; end < n && s->only[end / TILE_X] == only; end += TILE_X) {
         }
-        for (int32_t i = 0; i < n; i++) {
-            s->labels.out[at + (size_t)(w + i)] = s->only[tile];
+        end = end < n ? end : n;
+        if (only == INT16_MIN) {
+            struct vx_aug_row part = part_of(&s->row, w, end);
+            vx_aug_labels_row(&s->labels, &part, at + (size_t)w);
+        }
+        for (int32_t i = w; only != INT16_MIN && i < end; i++) {
+            s->labels.out[at + (size_t)i] = only;
         }
     }
 }
@@ -143,8 +153,9 @@ void vx_aug_spatial(const struct vx_aug_kernels *k, const struct vx_aug_policy *
                     void *scratch) {
     struct sampling s = {.kernels = k, .policy = p, .src = src_image, .out = image};
     begin(&s, a, box, scratch);
-    vx_aug_labels_begin(&s.labels, k, box, src_label, label,
-                        (int16_t *)((float *)scratch + 4 * padded(s.row.n)));
+    int32_t *mixed = (int32_t *)scratch + 4 * padded(s.row.n);
+    vx_aug_labels_begin(&s.labels, k, box, src_label, label, mixed,
+                        (int16_t *)(mixed + padded(s.row.n) + VX_LANES));
     for (int32_t d0 = 0; d0 < p->patch[0]; d0 += TILE) {
         int32_t d1 = d0 + TILE < p->patch[0] ? d0 + TILE : p->patch[0];
         for (int32_t h0 = 0; h0 < p->patch[1]; h0 += TILE) {
