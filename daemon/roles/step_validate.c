@@ -13,6 +13,7 @@
 #include "daemon/roles/say.h"
 #include "daemon/session/brief.h"
 #include "device/device.h"
+#include "infer/ensemble.h"
 #include "infer/sliding.h"
 #include "infer/validate.h"
 #include "loader/recipe.h"
@@ -25,10 +26,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-
-/* Tiles per run of the network: enough to fill the threads, small enough for a GPU that others use
- * too. */
-#define TILES 4
 
 struct validation {
     struct step *step;
@@ -150,8 +147,8 @@ static int open_predictor(struct validation *v, struct vx_err *err) {
     const json_t *inference = json_object_get(b->spec, "inference");
     bool mirroring = !json_is_false(json_object_get(inference, "mirroring"));
     const json_t *step = json_object_get(inference, "step_size");
-    int rc =
-        vx_net_build(s->config, (int)b->channels, (int)b->classes, TILES, &options, &v->net, err);
+    int rc = vx_net_build(s->config, (int)b->channels, (int)b->classes, VX_ENSEMBLE_TILES, &options,
+                          &v->net, err);
     if (rc == VX_OK) {
         rc = vx_program_compile(vx_train_state(s->train), v->net, VX_MODE_INFER, s->precision,
                                 &v->program, err);
