@@ -4,7 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { LEAST_SPIKES = 4 };
+/* With a shorter period nearly every distance agrees by chance. */
+enum { LEAST_SPIKES = 4, LEAST_PERIOD = 4 };
 
 static double seconds_of(const struct vx_tune_step *s) {
     double sum = 0;
@@ -36,19 +37,79 @@ static double spike_limit(const double *seconds, size_t n, double *scratch, doub
     return fmax(2 * median, median + 6 * scatter);
 }
 
-/* The distances agree: their median, or 0. */
-static double regular(const size_t *at, size_t n, double *scratch) {
-    for (size_t i = 1; i < n; i++) {
-        scratch[i - 1] = (double)(at[i] - at[i - 1]);
+/* Spikes that follow each other at one distance. */
+struct beat {
+    double steps;  /* between them, median */
+    double excess; /* seconds beyond the median step, all of them */
+    size_t hits;
+};
+
+/* From spike `first` on: where the next is due, one is looked for a little before and after; one
+ * that is missing is passed over. hit: index among the spikes of each that was found. */
+static struct beat follow(const size_t *at, size_t n, const double *excess, size_t first,
+                          size_t period, size_t end, size_t *hit) {
+    double slack = fmax(1.0, 0.05 * (double)period);
+    struct beat b = {.hits = 0};
+    size_t k = first;
+    for (double due = (double)at[first]; due < (double)end; due += (double)period) {
+        while (k < n && (double)at[k] < due - slack) {
+            k++;
+        }
+        size_t best = n;
+        for (size_t j = k; j < n && (double)at[j] <= due + slack; j++) {
+            best = best == n || excess[j] > excess[best] ? j : best;
+        }
+        if (best < n) {
+            hit[b.hits++] = best;
+            b.excess += excess[best];
+            due = (double)at[best];
+            k = best + 1;
+        }
     }
-    double period = median_of(scratch, n - 1);
-    double slack = fmax(1.0, 0.1 * period);
-    size_t agree = 0;
-    for (size_t i = 1; i < n; i++) {
-        agree += fabs((double)(at[i] - at[i - 1]) - period) <= slack;
+    return b;
+}
+
+static double median_distance(const size_t *at, const size_t *hit, size_t hits, double *scratch) {
+    for (size_t i = 1; i < hits; i++) {
+        scratch[i - 1] = (double)(at[hit[i]] - at[hit[i - 1]]);
     }
-    /* with a short period nearly every distance agrees by chance */
-    return period >= 4 && 4 * agree >= 3 * (n - 1) ? period : 0;
+    return median_of(scratch, hits - 1);
+}
+
+/* The distance between a spike and one of the next few that explains most of the lost time. A
+ * rhythm must fill three quarters of its beats since it began, and explain half of the time that
+ * spikes cost; where they came by chance, hardly any distance does both. beat->steps is 0 where
+ * there is none; on return hit holds the indices among at. */
+static struct beat rhythm(const size_t *at, size_t n, const double *excess, size_t end, size_t *hit,
+                          double *scratch) {
+    enum { NEXT_FEW = 4 };
+    struct beat best = {0};
+    double all = 0;
+    size_t best_first = 0, best_period = 0;
+    for (size_t i = 0; i < n; i++) {
+        all += excess[i];
+    }
+    for (size_t i = 0; i + 1 < n; i++) {
+        for (size_t j = i + 1; j < n && j <= i + NEXT_FEW; j++) {
+            size_t period = at[j] - at[i];
+            if (period < LEAST_PERIOD || period * (LEAST_SPIKES - 1) > end) {
+                continue;
+            }
+            struct beat b = follow(at, n, excess, i, period, end, hit);
+            double beats = (double)(end - at[i]) / (double)period; /* since it began */
+            if (b.hits >= LEAST_SPIKES && (double)b.hits >= 0.75 * beats && b.excess >= all / 2 &&
+                b.excess > best.excess) {
+                best = b;
+                best_first = i;
+                best_period = period;
+            }
+        }
+    }
+    if (best.hits) {
+        best = follow(at, n, excess, best_first, best_period, end, hit);
+        best.steps = median_distance(at, hit, best.hits, scratch);
+    }
+    return best;
 }
 
 static enum vx_tune_phase grown_phase(const struct vx_tune_step *steps, size_t n, const size_t *at,
@@ -77,44 +138,80 @@ static enum vx_tune_phase grown_phase(const struct vx_tune_step *steps, size_t n
     return (enum vx_tune_phase)best;
 }
 
-/* seconds and scratch: n values each; at: n indices. */
-static bool find(const struct vx_tune_step *steps, size_t n, double *seconds, double *scratch,
-                 size_t *at, struct vx_tune_period *ret) {
-    double wall = 0, median, excess = 0, sum = 0;
+/* Leaves of the spikes those that matter: at least a third of the size in which half of all lost
+ * time lies. A busy machine adds small ones of its own, and each would break two distances. */
+static size_t leave_large(const double *seconds, double median, size_t *at, size_t n,
+                          double *scratch) {
+    double all = 0, sum = 0;
     for (size_t i = 0; i < n; i++) {
-        seconds[i] = seconds_of(&steps[i]);
-        wall += seconds[i];
+        scratch[i] = seconds[at[i]] - median;
+        all += scratch[i];
     }
-    double limit = spike_limit(seconds, n, scratch, &median);
-    size_t spikes = 0;
+    qsort(scratch, n, sizeof *scratch, ascending);
+    size_t half = 0;
+    while (half + 1 < n && (sum += scratch[half]) < all / 2) {
+        half++;
+    }
+    double least = scratch[half] / 3;
+    size_t left = 0;
     for (size_t i = 0; i < n; i++) {
-        if (seconds[i] > limit) {
-            at[spikes++] = i;
-            excess += seconds[i] - median;
-            sum += seconds[i];
+        if (seconds[at[i]] - median >= least) {
+            at[left++] = at[i];
         }
     }
+    return left;
+}
+
+/* Room for n steps each. */
+struct room {
+    double *seconds, *excess, *scratch;
+    size_t *at, *hit;
+};
+
+static bool find(const struct vx_tune_step *steps, size_t n, const struct room *r,
+                 struct vx_tune_period *ret) {
+    double wall = 0, median, sum = 0;
+    size_t spikes = 0;
+    for (size_t i = 0; i < n; i++) {
+        r->seconds[i] = seconds_of(&steps[i]);
+        wall += r->seconds[i];
+    }
+    double limit = spike_limit(r->seconds, n, r->scratch, &median);
+    for (size_t i = 0; i < n; i++) {
+        if (r->seconds[i] > limit) {
+            r->at[spikes++] = i;
+        }
+    }
+    spikes = leave_large(r->seconds, median, r->at, spikes, r->scratch);
     if (spikes < LEAST_SPIKES || spikes > n / 3) {
         return false;
     }
-    double period = regular(at, spikes, scratch);
-    if (period <= 0) {
+    for (size_t i = 0; i < spikes; i++) {
+        r->excess[i] = r->seconds[r->at[i]] - median;
+    }
+    struct beat b = rhythm(r->at, spikes, r->excess, n, r->hit, r->scratch);
+    if (b.steps <= 0) {
         return false;
     }
-    *ret = (struct vx_tune_period){period, excess / wall, sum / (double)spikes,
-                                   grown_phase(steps, n, at, spikes)};
+    for (size_t i = 0; i < b.hits; i++) {
+        r->hit[i] = r->at[r->hit[i]];
+        sum += r->seconds[r->hit[i]];
+    }
+    *ret = (struct vx_tune_period){b.steps, b.excess / wall, sum / (double)b.hits,
+                                   grown_phase(steps, n, r->hit, b.hits)};
     return true;
 }
 
 bool vx_tune_find_period(const struct vx_tune_step *steps, size_t n, struct vx_tune_period *ret) {
-    double *seconds = malloc((n + 1) * sizeof *seconds),
-           *scratch = malloc((n + 1) * sizeof *scratch);
-    size_t *at = malloc((n + 1) * sizeof *at);
-    bool found = n >= 3 * LEAST_SPIKES && seconds && scratch && at &&
-                 find(steps, n, seconds, scratch, at, ret);
-    free(seconds);
-    free(scratch);
-    free(at);
+    double *reals = malloc(3 * (n + 1) * sizeof *reals);
+    size_t *indices = malloc(2 * (n + 1) * sizeof *indices);
+    bool found = n >= 3 * LEAST_SPIKES && reals && indices;
+    if (found) {
+        const struct room r = {reals, reals + n, reals + 2 * n, indices, indices + n};
+        found = find(steps, n, &r, ret);
+    }
+    free(reals);
+    free(indices);
     return found;
 }
 

@@ -20,9 +20,11 @@ struct vx_tune_period {
     enum vx_tune_phase phase; /* that grows most in them */
 };
 
-/* steps: successive ones, oldest first. A spike is longer than twice the median step and stands out
- * of the ordinary scatter; four of them, of which three quarters of the distances agree within a
- * tenth (or one step), are a period. False where there is none. VX_E_NOMEM counts as none. */
+/* steps: successive ones, oldest first. A spike is longer than twice the median step, stands out of
+ * the ordinary scatter, and is not small beside the others. Four of them at one distance (give or
+ * take a twentieth, or one step) are a period when they fill three quarters of its beats from the
+ * first to now and are half of the time that all spikes cost. False where there is none, or no
+ * memory to look. */
 bool vx_tune_find_period(const struct vx_tune_step *steps, size_t n, struct vx_tune_period *ret);
 
 /* Least-squares slope of y over x with its standard error; both 0 where n < 3. */

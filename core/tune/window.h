@@ -100,7 +100,7 @@ struct vx_tune_device {
 /* What happened, not what was measured. */
 struct vx_tune_events {
     uint32_t workers_lost;
-    char lost_cause[24]; /* "oom_kill", "sigkill", "sigbus", "exit", ... of the last one */
+    char lost_cause[24]; /* "oom_killed", "killed", "bus_error", ... of the last one */
     char lost_case[64];
     uint32_t corrupt_entries;
     char corrupt_case[64];

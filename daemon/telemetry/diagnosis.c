@@ -42,6 +42,24 @@ void vx_diagnosis_corrupt(struct vx_diagnosis *d, const char *case_name, uint64_
              case_name, now_ns);
 }
 
+#define STORE_LOOKS (sizeof d->store / sizeof *d->store)
+
+void vx_diagnosis_cold(struct vx_diagnosis *d, uint64_t cold_bytes) {
+    uint64_t n = d->n_store++, device = d->pool.now.bytes_device;
+    d->store[n % STORE_LOOKS].cold = cold_bytes;
+    d->store[n % STORE_LOOKS].device = device;
+    if (!n) {
+        d->store_cold_bytes = cold_bytes;
+        return;
+    }
+    uint64_t before = n < STORE_LOOKS ? 0 : (n + 1) % STORE_LOOKS;
+    uint64_t read = device - d->store[before].device;
+    uint64_t warmed = d->store[before].cold > cold_bytes ? d->store[before].cold - cold_bytes : 0;
+    bool tells = read > d->facts.store_bytes / 50;
+    bool stays = tells ? 3 * warmed >= read : d->store_cold_bytes > 0;
+    d->store_cold_bytes = stays ? cold_bytes : 0;
+}
+
 /* --- cutting a window --- */
 
 /* How many happened within the last minute, and the last of them. */

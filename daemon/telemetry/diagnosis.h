@@ -45,7 +45,11 @@ struct vx_diagnosis {
     uint64_t n_lost;
     struct vx_lost corrupt[4];
     uint64_t n_corrupt;
-    uint64_t store_cold_bytes;
+    struct {
+        uint64_t cold, device; /* not in memory; read from the disk so far */
+    } store[4];                /* by look at the store; n_store ever */
+    uint64_t n_store;
+    uint64_t store_cold_bytes;    /* that will be read once and then stay in memory; else 0 */
     struct vx_tune_device device; /* as last seen, by the caller */
     uint32_t device_have;         /* VX_TUNE_HAVE_GPU, _GPM */
     struct vx_tune_period period; /* looked for every ten seconds */
@@ -72,6 +76,8 @@ void vx_diagnosis_init(struct vx_diagnosis *d, const struct vx_session_facts *fa
                        enum vx_tune_mode mode, uint64_t now_ns);
 void vx_diagnosis_lost(struct vx_diagnosis *d, const char *cause, const char *case_name,
                        uint64_t now_ns);
+/* How much of the store is not in memory, looked at every few seconds. */
+void vx_diagnosis_cold(struct vx_diagnosis *d, uint64_t cold_bytes);
 void vx_diagnosis_corrupt(struct vx_diagnosis *d, const char *case_name, uint64_t now_ns);
 
 /* The session between from_ns and to_ns. False where nothing is known of it. */
@@ -83,7 +89,7 @@ void vx_diagnosis_look(struct vx_diagnosis *d, const struct vx_host *host, uint6
                        struct vx_diagnosis_news *ret);
 
 /* {"window", "verdicts": [{code, severity, cost, text, action, advice, gain, evidence, lacking}],
- * "healthy"}; new reference, NULL when out of memory. */
+ * "healthy", "evidence", "record"}; new reference, NULL when out of memory. */
 json_t *vx_diagnosis_json(const struct vx_diagnosis *d, enum vx_language language);
 /* A window as figures for the time series; new reference. */
 json_t *vx_window_json(const struct vx_tune_window *w);

@@ -2,6 +2,7 @@
 #include "daemon/telemetry/diagnosis.h"
 
 #include "session/timeline.h"
+#include "tune/record.h"
 
 #include <math.h>
 #include <string.h>
@@ -154,6 +155,7 @@ json_t *vx_diagnosis_json(const struct vx_diagnosis *d, enum vx_language languag
         json_array_append_new(list, verdict_json(&d->verdict[i], &d->window, language));
         healthy = healthy && d->verdict[i].severity < VX_SEVERITY_WARNING;
     }
-    return json_pack("{s:b, s:o, s:o, s:o}", "healthy", healthy, "verdicts", list, "window",
-                     vx_window_json(&d->window), "evidence", evidence_names(d->window.have));
+    return json_pack("{s:b, s:o, s:o, s:o, s:o}", "healthy", healthy, "verdicts", list, "window",
+                     vx_window_json(&d->window), "evidence", evidence_names(d->window.have),
+                     "record", vx_tune_record(&d->window));
 }

@@ -88,7 +88,9 @@ static void observe_session(struct observation *o, struct watched *w, const stru
         w->residency && o->seconds % RESIDENCY_EVERY == 0 && vx_residency_cold(w->residency, &cold);
     vx_poollog_look(&w->diagnosis->pool, &w->timeline, "", now_ns); /* this thread's alone */
     pthread_mutex_lock(o->lock);
-    w->diagnosis->store_cold_bytes = known ? cold : w->diagnosis->store_cold_bytes;
+    if (known) {
+        vx_diagnosis_cold(w->diagnosis, cold);
+    }
     gather(o, w, host, now_ns, &tale);
     pthread_mutex_unlock(o->lock);
     tell(w, wall_ms, &tale);

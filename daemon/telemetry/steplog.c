@@ -116,6 +116,8 @@ void vx_steplog_window(const struct vx_steplog *log, uint64_t from_ns, uint64_t 
     *ret = s;
 }
 
+enum { SHORTEST_RHYTHM = 512 };
+
 bool vx_steplog_period(const struct vx_steplog *log, struct vx_tune_period *ret) {
     uint64_t from = first(log) ? first(log) : 1;
     size_t n = log->n > from ? (size_t)(log->n - from) : 0;
@@ -123,7 +125,15 @@ bool vx_steplog_period(const struct vx_steplog *log, struct vx_tune_period *ret)
     for (size_t i = 0; steps && i < n; i++) {
         steps[i] = at(log, from + i)->step;
     }
-    bool found = steps && vx_tune_find_period(steps, n, ret);
+    /* the last ones first: a rhythm of now, whatever happened before */
+    bool found = false;
+    for (size_t last = SHORTEST_RHYTHM; steps && !found; last *= 2) {
+        size_t taken = last < n ? last : n;
+        found = vx_tune_find_period(steps + n - taken, taken, ret);
+        if (taken == n) {
+            break;
+        }
+    }
     free(steps);
     return found;
 }

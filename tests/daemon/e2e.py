@@ -198,7 +198,8 @@ def crashed_repeatedly(d):
     for _ in range(3):
         while True:
             steps = children(d.process.pid, "step")
-            if steps and d.job(number)["phase"] == "training":
+            job = d.job(number)  # a step done: the first checkpoint is written, and a crash after it leads nowhere new
+            if steps and job["phase"] == "training" and (job["progress"] or {}).get("done", 0) > 0:
                 break
             assert d.job(number)["state"] not in ENDED
             time.sleep(0.05)

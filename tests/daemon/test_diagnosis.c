@@ -180,3 +180,24 @@ Test(daemon_diagnosis, what_the_host_does_not_say_is_not_there) {
     cr_expect_eq(json_array_size(json_object_get(first, "lacking")), 1); /* schedstat */
     close_story(s);
 }
+
+/* A store of 1000 MB of which 800 are cold, read at 50 MB a look. */
+static uint64_t cold_after_ten_looks(uint64_t stays) {
+    static struct vx_diagnosis d;
+    memset(&d, 0, sizeof d);
+    d.facts.store_bytes = 1000000000;
+    uint64_t cold = 800000000;
+    for (int i = 0; i < 10; i++) {
+        vx_diagnosis_cold(&d, cold);
+        d.pool.now.bytes_device += 50000000;
+        cold -= stays;
+    }
+    return d.store_cold_bytes;
+}
+
+Test(daemon_diagnosis, what_is_read_must_stay_to_count_as_cold) {
+    cr_expect_eq(cold_after_ten_looks(50000000), 350000000);
+    cr_expect_eq(cold_after_ten_looks(20000000), 620000000); /* other files are read too */
+    cr_expect_eq(cold_after_ten_looks(0), 0);                /* no memory left to keep it in */
+    cr_expect_eq(cold_after_ten_looks(5000000), 0);
+}

@@ -21,6 +21,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
 from voxeld import PHANTOM, Daemon, phantom, wait_for  # noqa: E402
 
+BOARD = Path(__file__).resolve().parents[2] / "api" / "dashboard" / "grafana.json"
 SIZE = ("--cases", "6", "--shape", "20,20,20", "--labels", "2", "--seed", "3")
 JOB = {"type": "train", "dataset": PHANTOM, "configuration": "3d_fullres", "fold": 0,
        "training": {"epochs": 100000, "iterations_per_epoch": 20, "val_iterations_per_epoch": 1},
@@ -109,6 +110,18 @@ def check_series(ask, daemon, seconds):
     expect(len(numbers) >= 0.8 * seconds and numbers == sorted(numbers), f"{len(numbers)} values in {seconds} s")
 
 
+def check_board(ask):
+    """Each question of the Grafana board is one that Prometheus understands, and that a training on the CPU answers unless it
+    is about GPUs, verdicts or changes, of which there may be none."""
+    panels = json.loads(BOARD.read_text())["panels"]
+    for target in [t for panel in panels for t in panel["targets"]]:
+        answer = ask(target["expr"])  # an error here ends the test
+        may_be_empty = any(w in target["expr"] for w in ("_gpu_", "verdict_active", "tuning_changes"))
+        expect(answer or may_be_empty, f"nothing is stored for {target['expr']}")
+        label = target["legendFormat"].partition("{{")[2].partition("}}")[0]
+        expect(not answer or not label or label in answer[0]["metric"], f"{target['expr']} has no label {label}: {answer[:1]}")
+
+
 def main():
     voxeld, seconds = sys.argv[1], float(sys.argv[2]) if len(sys.argv) > 2 else 20
     promtool, prometheus = find("promtool"), find("prometheus")
@@ -129,6 +142,7 @@ def main():
             check_texts(promtool, daemon)
             process, ask = scrape(prometheus, daemon, work, seconds)
             check_series(ask, daemon, seconds)
+            check_board(ask)
         finally:
             if process:
                 process.terminate()

@@ -36,11 +36,11 @@ def phantom(voxeld, out, name=PHANTOM, *options):
 
 
 class Daemon:
-    def __init__(self, voxeld, work, *options):
+    def __init__(self, voxeld, work, *options, **popen):
         self.work, self.log = work, open(work / "voxeld.log", "a")
         self.command = [voxeld, "serve", "--state", work / "state", "--data", work / "data", "--listen", "127.0.0.1:0",
                         *options]
-        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=self.log, text=True)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.PIPE, stderr=self.log, text=True, **popen)
         line = self.process.stdout.readline()
         if not line.startswith("voxeld ready "):
             raise SystemExit(f"the daemon did not start: {(work / 'voxeld.log').read_text()}")

@@ -42,6 +42,44 @@ Test(tune_period, a_rhythm_that_is_a_step_off_now_and_then) {
     cr_expect_eq(p.phase, VX_TUNE_WAIT_LOADER);
 }
 
+/* A busy machine makes a step in thirty three times as long; the spikes are far longer. */
+Test(tune_period, a_rhythm_among_the_noise_of_a_busy_machine) {
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct vx_tune_period p;
+        struct vx_rng r = vx_rng_at(seed, 0, 0, 0, 3);
+        quiet(seed);
+        for (size_t i = 0; i < STEPS; i++) {
+            steps[i].phase[VX_TUNE_OTHER] = vx_rng_unit(&r) < 0.033f ? 0.02 : 0;
+        }
+        for (size_t i = 17; i < STEPS; i += 50) {
+            steps[i].phase[VX_TUNE_CHECKPOINT] = 0.2;
+        }
+        cr_assert(vx_tune_find_period(steps, STEPS, &p), "seed %d", (int)seed);
+        cr_expect_eq(p.steps, 50);
+        cr_expect_eq(p.phase, VX_TUNE_CHECKPOINT);
+    }
+}
+
+/* Three spikes of a quarter of the size come between two of the rhythm, anywhere, and now and then
+ * a beat is missing. */
+Test(tune_period, a_rhythm_among_large_spikes_without_one) {
+    int found = 0;
+    for (uint64_t seed = 0; seed < 50; seed++) {
+        struct vx_tune_period p;
+        struct vx_rng r = vx_rng_at(seed, 0, 0, 0, 4);
+        quiet(seed);
+        for (size_t i = 0; i < STEPS; i++) {
+            steps[i].phase[VX_TUNE_OTHER] = vx_rng_unit(&r) < 0.06f ? 0.1 : 0;
+        }
+        for (size_t i = 17, beat = 0; i < STEPS; i += 50, beat++) {
+            steps[i].phase[VX_TUNE_CHECKPOINT] = beat % 6 == 4 ? 0 : 0.6;
+        }
+        bool one = vx_tune_find_period(steps, STEPS, &p);
+        found += one && p.steps == 50 && p.phase == VX_TUNE_CHECKPOINT;
+    }
+    cr_expect_geq(found, 48, "%d of 50", found);
+}
+
 /* Spikes by chance, one step in forty: over many seeds hardly any looks like a rhythm. */
 Test(tune_period, chance_has_no_rhythm) {
     int found = 0;
@@ -61,11 +99,16 @@ Test(tune_period, none_where_there_is_nothing) {
     struct vx_tune_period p;
     quiet(3);
     cr_expect_not(vx_tune_find_period(steps, STEPS, &p));
-    for (size_t i = 10; i < 170; i += 50) {
+    for (size_t i = 440; i < STEPS; i += 50) {
         steps[i].phase[VX_TUNE_OTHER] = 1; /* four: just enough */
     }
     cr_expect(vx_tune_find_period(steps, STEPS, &p));
-    steps[160].phase[VX_TUNE_OTHER] = 0; /* three are not */
+    steps[590].phase[VX_TUNE_OTHER] = 0; /* three are not */
+    cr_expect_not(vx_tune_find_period(steps, STEPS, &p));
+    quiet(3);
+    for (size_t i = 10; i < 210; i += 50) {
+        steps[i].phase[VX_TUNE_OTHER] = 1; /* long over */
+    }
     cr_expect_not(vx_tune_find_period(steps, STEPS, &p));
     cr_expect_not(vx_tune_find_period(steps, 0, &p));
 }
