@@ -44,6 +44,14 @@ def workers_of(daemon):
     return found
 
 
+def alive(pid):
+    """Neither gone nor waiting to be reaped by whoever inherits orphans here."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def turn(daemon, job, wish, status):
     got, reply = daemon.patch(f"/v1/jobs/{job}/loader", wish)
     expect(got == status, f"{wish}: {got} {reply}, wanted {status}")
@@ -106,7 +114,9 @@ def knobs(daemon, job):
 def resumed(voxeld, daemon, work, job):
     """What was turned is kept for a resume."""
     wait_for("a checkpoint", lambda: daemon.get(f"/v1/jobs/{job}")["checkpoint_step"], 30)
+    orphans = workers_of(daemon)
     daemon.stop(signal.SIGKILL)
+    wait_for("workers to die with their daemon", lambda: not any(alive(p) for p in orphans), 2)
     daemon = Daemon(voxeld, work, *OPTIONS)
     wait_for("its workers", lambda: len(workers_of(daemon)) == 2, 60)
     loader = daemon.get(f"/v1/jobs/{job}/loader")
