@@ -71,6 +71,24 @@ void vx_aug_source_layout(const struct vx_aug_policy *p, const struct vx_aug_par
     *ret = l;
 }
 
+void vx_aug_source_region(const struct vx_aug_policy *p, const struct vx_aug_params *a,
+                          struct vx_aug_region *ret) {
+    double m[3][3];
+    vx_aug_matrix(p, a, m);
+    for (int i = 0; i < 3; i++) {
+        /* the columns are at right angles, so the rows of the inverse are columns over squared
+         * lengths */
+        double square = m[0][i] * m[0][i] + m[1][i] * m[1][i] + m[2][i] * m[2][i];
+        double beside = 0;
+        for (int j = 0; j < 3; j++) {
+            ret->row[i][j] = m[j][i] / square;
+            beside += fabs(ret->row[i][j]) * (1 + SLACK);
+        }
+        ret->half[i] = (p->patch[i] - 1) / 2.0 + beside;
+        ret->centre[i] = (p->initial[i] - 1) / 2.0;
+    }
+}
+
 size_t vx_aug_box_voxels(const struct vx_aug_box *b) {
     size_t n = 1;
     for (int i = 0; i < 3; i++) {

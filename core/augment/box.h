@@ -27,6 +27,16 @@ struct vx_aug_layout {
 
 void vx_aug_source_layout(const struct vx_aug_policy *p, const struct vx_aug_params *a,
                           const struct vx_aug_box *b, struct vx_aug_layout *ret);
+/* The voxels v of the initial patch that an interpolated sample looks at, those beside its
+ * positions included: |row[i] . (v - centre)| <= half[i] for i = 0, 1, 2. The box is the smallest
+ * with straight sides around them; where the sample is turned most of its corners are not looked
+ * at. */
+struct vx_aug_region {
+    double row[3][3], centre[3], half[3];
+};
+
+void vx_aug_source_region(const struct vx_aug_policy *p, const struct vx_aug_params *a,
+                          struct vx_aug_region *ret);
 /* Voxels of one channel of the source arrays of this box, margins included. */
 size_t vx_aug_box_voxels(const struct vx_aug_box *b);
 /* The most vx_aug_box_voxels can return for this policy. */

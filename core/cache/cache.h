@@ -150,6 +150,18 @@ int vx_cache_read_box(struct vx_cache_case *c, enum vx_cache_role role, const in
                       const int64_t hi[3], void *dst, const int64_t dst_stride[3],
                       struct vx_err *err);
 
+/* Part of a case that is slanted against its axes: the voxels v (z, y, x) with
+ * |row[i] . (v - centre)| <= half[i] for i = 0, 1, 2. */
+struct vx_cache_region {
+    double row[3][3], centre[3], half[3];
+};
+
+/* The same for somebody who looks at the voxels of the region only (NULL: at all): a chunk with
+ * none of them may be left unread, and then counts as the value outside the array. */
+int vx_cache_read_region(struct vx_cache_case *c, enum vx_cache_role role, const int64_t lo[3],
+                         const int64_t hi[3], const struct vx_cache_region *region, void *dst,
+                         const int64_t dst_stride[3], struct vx_err *err);
+
 /* Coordinates of stored location i of class index cls, 0 <= i < classes[cls].n_locations: one small
  * read. Checked to lie inside the array. */
 int vx_cache_location(struct vx_cache_case *c, size_t cls, int64_t i, int32_t ret_zyx[3],

@@ -158,8 +158,8 @@ const struct vx_cache_info *vx_cache_case_info(const struct vx_cache_case *c) {
 }
 
 int vx_cache_read_array(struct vx_cache_case *c, enum vx_cache_array which, const int64_t lo[4],
-                        const int64_t hi[4], void *dst, const int64_t stride[3],
-                        struct vx_err *err) {
+                        const int64_t hi[4], const struct vx_cache_region *region, void *dst,
+                        const int64_t stride[3], struct vx_err *err) {
     struct vx_cache_file *f = &c->files[which];
     int rc;
     do {
@@ -168,8 +168,8 @@ int vx_cache_read_array(struct vx_cache_case *c, enum vx_cache_array which, cons
             return rc;
         }
         rc = in_file(f,
-                     vx_shard_read_box(&f->layout.shard, f->entries, f->fd, lo, hi, dst, stride,
-                                       &c->store->scratch, &c->store->counters, err),
+                     vx_shard_read_box(&f->layout.shard, f->entries, f->fd, lo, hi, region, dst,
+                                       stride, &c->store->scratch, &c->store->counters, err),
                      err);
     } while (rc != VX_OK && vx_cache_file_retry(c->store, f, rc));
     vx_cache_file_settle(c->store);
@@ -178,7 +178,8 @@ int vx_cache_read_array(struct vx_cache_case *c, enum vx_cache_array which, cons
 
 /* Out of memory where the case is held there, from its file where not. */
 static int read_array(struct vx_cache_case *c, enum vx_cache_array which, const int64_t lo[4],
-                      const int64_t hi[4], void *dst, const int64_t stride[3], struct vx_err *err) {
+                      const int64_t hi[4], const struct vx_cache_region *region, void *dst,
+                      const int64_t stride[3], struct vx_err *err) {
     if (c->store->held) {
         struct vx_cache_counters *counters = &c->store->counters;
         uint64_t start = vx_now_ns();
@@ -193,12 +194,12 @@ static int read_array(struct vx_cache_case *c, enum vx_cache_array which, const 
             return VX_OK;
         }
     }
-    return vx_cache_read_array(c, which, lo, hi, dst, stride, err);
+    return vx_cache_read_array(c, which, lo, hi, region, dst, stride, err);
 }
 
-int vx_cache_read_box(struct vx_cache_case *c, enum vx_cache_role role, const int64_t lo[3],
-                      const int64_t hi[3], void *dst, const int64_t dst_stride[3],
-                      struct vx_err *err) {
+int vx_cache_read_region(struct vx_cache_case *c, enum vx_cache_role role, const int64_t lo[3],
+                         const int64_t hi[3], const struct vx_cache_region *region, void *dst,
+                         const int64_t dst_stride[3], struct vx_err *err) {
     enum vx_cache_array which = role == VX_CACHE_IMAGE ? VX_CACHE_ARRAY_IMAGE : VX_CACHE_ARRAY_SEG;
     if (!c->files[which].layout.present) {
         return vx_fail(err, VX_E_NOT_FOUND, "no_such_array", "case %s has no %s", c->info.name,
@@ -214,13 +215,19 @@ int vx_cache_read_box(struct vx_cache_case *c, enum vx_cache_role role, const in
     int64_t lo4[4] = {0, lo[0], lo[1], lo[2]}, hi4[4] = {channels, hi[0], hi[1], hi[2]};
     int64_t row = hi[2] - lo[2], plane = row * (hi[1] - lo[1]);
     int64_t dense[3] = {plane * (hi[0] - lo[0]), plane, row};
-    return read_array(c, which, lo4, hi4, dst, dst_stride ? dst_stride : dense, err);
+    return read_array(c, which, lo4, hi4, region, dst, dst_stride ? dst_stride : dense, err);
+}
+
+int vx_cache_read_box(struct vx_cache_case *c, enum vx_cache_role role, const int64_t lo[3],
+                      const int64_t hi[3], void *dst, const int64_t dst_stride[3],
+                      struct vx_err *err) {
+    return vx_cache_read_region(c, role, lo, hi, NULL, dst, dst_stride, err);
 }
 
 static int read_locations(struct vx_cache_case *c, int64_t first, int64_t n, int32_t (*out)[3],
                           struct vx_err *err) {
     int64_t lo[4] = {0, 0, first, 0}, hi[4] = {1, 1, first + n, 3}, stride[3] = {n * 3, n * 3, 3};
-    int rc = read_array(c, VX_CACHE_ARRAY_LOCATIONS, lo, hi, out, stride, err);
+    int rc = read_array(c, VX_CACHE_ARRAY_LOCATIONS, lo, hi, NULL, out, stride, err);
     for (int64_t i = 0; i < n && rc == VX_OK; i++) {
         for (int a = 0; a < 3; a++) {
             if (out[i][a] < 0 || out[i][a] >= c->info.shape[a]) {

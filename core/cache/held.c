@@ -233,7 +233,8 @@ static int load_array(struct vx_cache_case *c, enum vx_cache_array which, char *
     const int64_t lo[4] = {0, 0, 0, 0};
     const int64_t stride[3] = {s->shape[1] * s->shape[2] * s->shape[3], s->shape[2] * s->shape[3],
                                s->shape[3]};
-    return vx_cache_read_array(c, which, lo, s->shape, at + array_offset(c, which), stride, err);
+    return vx_cache_read_array(c, which, lo, s->shape, NULL, at + array_offset(c, which), stride,
+                               err);
 }
 
 int vx_held_load(struct vx_held *h, size_t i, struct vx_err *err) {

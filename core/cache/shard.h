@@ -21,6 +21,7 @@
 
 struct vx_err;
 struct vx_cache_counters;
+struct vx_cache_region;
 
 enum vx_shard_type { VX_SHARD_FLOAT32, VX_SHARD_INT16, VX_SHARD_INT32 };
 
@@ -111,9 +112,10 @@ int vx_shard_verify(const struct vx_shard *s, const struct vx_shard_entry *entri
                     const struct vx_shard_file *file, struct vx_shard_scratch *scratch,
                     struct vx_err *err);
 /* Copies the box [lo, hi) into dst with strides (elements) of axes 0 to 2; outside the array: the
- * fill value. */
+ * fill value, and also where a chunk lies outside the region (NULL: all is read). */
 int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
-                      const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3],
+                      const int64_t lo[4], const int64_t hi[4],
+                      const struct vx_cache_region *region, void *dst, const int64_t stride[3],
                       struct vx_shard_scratch *scratch, struct vx_cache_counters *counters,
                       struct vx_err *err);
 /* The same box out of the decoded array (dense, C order), which must have elements. */

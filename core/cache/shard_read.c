@@ -10,6 +10,7 @@
 #include "base/own.h"
 
 #include <blosc.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,6 +24,7 @@ struct box_reader {
     int64_t lo[4], hi[4]; /* the wanted box; may reach over the array */
     char *dst;
     int64_t stride[4];
+    const struct vx_cache_region *region; /* NULL: all of the box */
     struct vx_shard_scratch *scratch;
     struct vx_cache_counters *counters;
     /* chunks that adjoin in the file and wait to be fetched */
@@ -206,9 +208,29 @@ static int flush_run(struct box_reader *r, struct vx_err *err) {
     return rc;
 }
 
+/* Whether nobody looks at chunk g: along one direction of the region all of it lies beyond. */
+static bool unwanted(const struct box_reader *r, const int64_t g[4]) {
+    int64_t lo[4], hi[4];
+    if (!r->region || !overlap(r, g, lo, hi)) {
+        return false;
+    }
+    for (int i = 0; i < 3; i++) {
+        const double *row = r->region->row[i];
+        double middle = 0, reach = r->region->half[i];
+        for (int a = 0; a < 3; a++) {
+            middle += row[a] * ((double)(lo[a + 1] + hi[a + 1] - 1) / 2 - r->region->centre[a]);
+            reach += fabs(row[a]) * (double)(hi[a + 1] - 1 - lo[a + 1]) / 2;
+        }
+        if (fabs(middle) > reach) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static int add_chunk(struct box_reader *r, const struct vx_shard_entry *e, const int64_t g[4],
                      struct vx_err *err) {
-    if (e->nbytes == VX_SHARD_MISSING) {
+    if (e->nbytes == VX_SHARD_MISSING || unwanted(r, g)) {
         const uint8_t fill = r->s->fill_byte, value[4] = {fill, fill, fill, fill};
         scatter_chunk(r, g, NULL, value);
         return VX_OK;
@@ -299,10 +321,12 @@ static bool set_box(struct box_reader *r, const int64_t lo[4], const int64_t hi[
 }
 
 int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
-                      const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3],
+                      const int64_t lo[4], const int64_t hi[4],
+                      const struct vx_cache_region *region, void *dst, const int64_t stride[3],
                       struct vx_shard_scratch *scratch, struct vx_cache_counters *counters,
                       struct vx_err *err) {
-    struct box_reader r = {.s = s, .fd = fd, .dst = dst, .scratch = scratch, .counters = counters};
+    struct box_reader r = {
+        .s = s, .fd = fd, .dst = dst, .region = region, .scratch = scratch, .counters = counters};
     int64_t first[4], last[4];
     if (!set_box(&r, lo, hi, stride, first, last)) {
         return VX_OK;

@@ -130,21 +130,46 @@ static void tell(const struct listener *l, enum vx_making stage) {
     }
 }
 
+/* What is read for a sample, and how it lies in memory. */
+struct reading {
+    struct vx_aug_box box;
+    struct vx_aug_layout layout;
+    struct vx_cache_region region; /* of the case; where interpolated */
+    bool slanted;
+};
+
+static struct reading plan_reading(const struct vx_aug_policy *p, const struct vx_aug_params *a,
+                                   const struct vx_place *place) {
+    struct reading r = {.slanted = a->spatial};
+    struct vx_aug_region region;
+    vx_aug_source_box(p, a, &r.box);
+    vx_aug_source_layout(p, a, &r.box, &r.layout);
+    vx_aug_source_region(p, a, &region);
+    memcpy(r.region.row, region.row, sizeof r.region.row);
+    memcpy(r.region.half, region.half, sizeof r.region.half);
+    for (int i = 0; i < 3; i++) {
+        r.region.centre[i] = place->lo[i] + region.centre[i];
+    }
+    return r;
+}
+
 /* Reads the box's voxels to where the augmentation wants them. */
-static int read_box(struct vx_open_case *c, const struct vx_place *place,
-                    const struct vx_aug_box *box, const struct vx_aug_layout *to, float *image,
-                    int16_t *label, const struct listener *listener, struct vx_err *err) {
+static int read_box(struct vx_open_case *c, const struct vx_place *place, const struct reading *r,
+                    float *image, int16_t *label, const struct listener *listener,
+                    struct vx_err *err) {
+    const struct vx_cache_region *region = r->slanted ? &r->region : NULL;
     int64_t lo[3], hi[3];
     for (int i = 0; i < 3; i++) {
-        lo[i] = place->lo[i] + box->lo[i];
-        hi[i] = lo[i] + box->size[i];
+        lo[i] = place->lo[i] + r->box.lo[i];
+        hi[i] = lo[i] + r->box.size[i];
     }
     tell(listener, VX_MAKING_IMAGE);
-    int rc =
-        vx_cache_read_box(c->handle, VX_CACHE_IMAGE, lo, hi, image + to->first, to->stride, err);
+    int rc = vx_cache_read_region(c->handle, VX_CACHE_IMAGE, lo, hi, region,
+                                  image + r->layout.first, r->layout.stride, err);
     if (rc == VX_OK) {
         tell(listener, VX_MAKING_LABEL);
-        rc = vx_cache_read_box(c->handle, VX_CACHE_SEG, lo, hi, label + to->first, to->stride, err);
+        rc = vx_cache_read_region(c->handle, VX_CACHE_SEG, lo, hi, region, label + r->layout.first,
+                                  r->layout.stride, err);
     }
     return rc;
 }
@@ -184,14 +209,11 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
     } else {
         vx_aug_identity(&a);
     }
-    struct vx_aug_box box;
-    vx_aug_source_box(p, &a, &box);
+    struct reading reading = plan_reading(p, &a, &made.place);
     /* what needs no interpolation is read where it belongs */
     float *source = a.spatial ? m->source : image;
     int16_t *source_label = a.spatial ? m->source_label : label;
-    struct vx_aug_layout layout;
-    vx_aug_source_layout(p, &a, &box, &layout);
-    rc = read_box(c, &made.place, &box, &layout, source, source_label, &listener, err);
+    rc = read_box(c, &made.place, &reading, source, source_label, &listener, err);
     if (rc != VX_OK) {
         return rc;
     }
@@ -199,8 +221,9 @@ int vx_maker_make(struct vx_maker *m, uint32_t stream, uint64_t k, uint32_t j, f
     if (m->pretence) {
         pretend(m);
     } else {
-        vx_aug_box_clear_margins(&box, p->channels, source, source_label);
-        vx_aug_apply(p, &a, &box, source, source_label, image, label, m->scratch, m->augment_ns);
+        vx_aug_box_clear_margins(&reading.box, p->channels, source, source_label);
+        vx_aug_apply(p, &a, &reading.box, source, source_label, image, label, m->scratch,
+                     m->augment_ns);
     }
     made.forced = vx_sample_forced(m->recipe, j);
     made.spatial = a.spatial;

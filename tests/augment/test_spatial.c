@@ -286,3 +286,58 @@ Test(augment_spatial, votes_follow_nnunets_rule) {
     float weight[4] = {0.4f, 0.25f, 0.0f, 0.35f};
     cr_assert_eq(vx_label_vote(four, weight, 4, 0), 2);
 }
+
+/* Other values outside the region change nothing: a loader need not read them. */
+Test(augment_spatial, only_the_region_is_looked_at) {
+    struct vx_aug_policy p = policy(3, 20, 24, 18);
+    size_t spared = 0;
+    for (uint64_t k = 0, done = 0; done < 12; k++) {
+        struct vx_aug_params a;
+        struct vx_aug_box b;
+        struct vx_aug_region region;
+        vx_aug_draw(&p, 22, 0, k, 0, &a);
+        if (!a.spatial) {
+            continue;
+        }
+        vx_aug_source_box(&p, &a, &b);
+        vx_aug_source_region(&p, &a, &region);
+        size_t n = vx_aug_box_voxels(&b), patch = alone_voxels(p.patch);
+        vx_auto_free float *src = alone_image(2 * n, -2, 2), *out = malloc(2 * patch * sizeof *out);
+        vx_auto_free float *again = malloc(2 * patch * sizeof *again);
+        vx_auto_free int16_t *seg = malloc((n + 1) * sizeof *seg);
+        vx_auto_free int16_t *label = malloc(patch * sizeof *label);
+        vx_auto_free int16_t *label_again = malloc(patch * sizeof *label_again);
+        vx_auto_free void *scratch = aligned_alloc(64, vx_aug_scratch_bytes(&p));
+        for (size_t i = 0; i <= n; i++) {
+            seg[i] = (int16_t)((int)(i / 7 % 4) - 1);
+        }
+        vx_aug_box_clear_margins(&b, 2, src, seg);
+        vx_aug_apply(&p, &a, &b, src, seg, out, label, scratch, NULL);
+        for (int32_t z = 0; z < b.size[0]; z++) {
+            for (int32_t y = 0; y < b.size[1]; y++) {
+                for (int32_t x = 0; x < b.size[2]; x++) {
+                    const int32_t dim[3] = {b.size[0] + 2 * b.margin[0],
+                                            b.size[1] + 2 * b.margin[1],
+                                            b.size[2] + 2 * b.margin[2]};
+                    size_t at = alone_index(dim, z + b.margin[0], y + b.margin[1], x + b.margin[2]);
+                    bool in = true;
+                    for (int i = 0; i < 3; i++) {
+                        const double *r = region.row[i], *c = region.centre;
+                        double d = r[0] * (b.lo[0] + z - c[0]) + r[1] * (b.lo[1] + y - c[1]) +
+                                   r[2] * (b.lo[2] + x - c[2]);
+                        in = in && fabs(d) <= region.half[i];
+                    }
+                    spared += !in;
+                    src[at] = in ? src[at] : 9e5f;
+                    src[at + n] = in ? src[at + n] : -3e7f;
+                    seg[at] = in ? seg[at] : 5;
+                }
+            }
+        }
+        vx_aug_apply(&p, &a, &b, src, seg, again, label_again, scratch, NULL);
+        cr_assert_eq(memcmp(out, again, 2 * patch * sizeof *out), 0, "batch %d", (int)k);
+        cr_assert_eq(memcmp(label, label_again, patch * sizeof *label), 0);
+        done++;
+    }
+    cr_assert_gt(spared, 5000);
+}

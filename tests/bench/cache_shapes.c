@@ -164,7 +164,7 @@ static int read_sample(struct bench *b, const struct bench_box *box, const struc
         int64_t lo[4] = {0, box->lo[0], box->lo[1], box->lo[2]};
         int64_t hi[4] = {w == 0 ? channels : 1, box->hi[0], box->hi[1], box->hi[2]};
         void *out = w == 1 || v->half ? (void *)b->out16 : b->out;
-        rc = vx_shard_read_box(&s->shard, s->entries, s->fd, lo, hi, out, stride, &b->scratch,
+        rc = vx_shard_read_box(&s->shard, s->entries, s->fd, lo, hi, NULL, out, stride, &b->scratch,
                                counters, err);
         if (w == 0 && v->half) {
             widen(b->out16, b->out, (size_t)(channels * voxels));

@@ -5,6 +5,7 @@
 #include "fixture.h"
 
 #include <dirent.h>
+#include <math.h>
 
 /* RFC 3720 B.4, and the hardware path against the table. */
 Test(cache_crc32c, known_answers) {
@@ -97,6 +98,38 @@ static void check_backwards(struct vx_cache_case *c, const int64_t lo[3], const 
     }
 }
 
+/* A slanted slab through the box: its voxels are there, others may be the value outside. */
+static void check_region(struct vx_cache_case *c, const int64_t lo[3], const int64_t hi[3]) {
+    struct vx_err e = {0};
+    struct vx_cache_region region = {.row = {{0.8, 0.6, 0}, {-0.6, 0.8, 0}, {0, 0, 1}},
+                                     .half = {1.5, 4, 3.25}};
+    int64_t n[3], voxels = 1, wanted = 0;
+    for (int a = 0; a < 3; a++) {
+        n[a] = hi[a] - lo[a];
+        voxels *= n[a];
+        region.centre[a] = (double)lo[a] + (double)n[a] / 3;
+    }
+    vx_auto_free float *all = malloc((size_t)voxels * sizeof *all * 4);
+    vx_auto_free float *some = malloc((size_t)voxels * sizeof *some * 4);
+    cr_assert_leq(vx_cache_case_info(c)->n_channels, 4);
+    expect_ok(vx_cache_read_box(c, VX_CACHE_IMAGE, lo, hi, all, NULL, &e));
+    expect_ok(vx_cache_read_region(c, VX_CACHE_IMAGE, lo, hi, &region, some, NULL, &e));
+    for (int64_t i = 0; i < voxels * vx_cache_case_info(c)->n_channels; i++) {
+        int64_t v = i % voxels;
+        const double d[3] = {(double)(lo[0] + v / (n[1] * n[2])) - region.centre[0],
+                             (double)(lo[1] + v / n[2] % n[1]) - region.centre[1],
+                             (double)(lo[2] + v % n[2]) - region.centre[2]};
+        bool in = true;
+        for (int a = 0; a < 3; a++) {
+            const double *r = region.row[a];
+            in = in && fabs(r[0] * d[0] + r[1] * d[1] + r[2] * d[2]) <= region.half[a];
+        }
+        wanted += in;
+        cr_assert(some[i] == all[i] || (!in && some[i] == 0));
+    }
+    cr_assert(wanted > 0 || voxels < 50);
+}
+
 static void check_shape(int channels, int64_t z, int64_t y, int64_t x, int64_t patch, int boxes) {
     struct vx_err e = {0};
     char *dir = fixture_dir("shape");
@@ -122,6 +155,7 @@ static void check_shape(int channels, int64_t z, int64_t y, int64_t x, int64_t p
         }
         check_box(c, &f, lo, hi);
         check_backwards(c, lo, hi);
+        check_region(c, lo, hi);
     }
     expect_ok(vx_cache_verify_case(cache, "case_1", &e));
     vx_cache_case_free(c);
