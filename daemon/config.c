@@ -33,6 +33,7 @@ static const struct key keys[] = {
     {"data", {"nnUNet_raw"}, TEXT, AT(data), 0, 0},
     {"preprocessed", {"nnUNet_preprocessed"}, TEXT, AT(preprocessed), 0, 0},
     {"results", {"nnUNet_results"}, TEXT, AT(results), 0, 0},
+    {"stage", {NULL}, TEXT, AT(stage), 0, 0},
     {"listen", {"VOXELD_LISTEN"}, TEXT, AT(listen), 0, 0},
     {"unix", {"VOXELD_UNIX"}, TEXT, AT(unix_path), 0, 0},
     {"port-file", {NULL}, TEXT, AT(port_file), 0, 0},
@@ -56,6 +57,7 @@ const char *vx_config_usage(void) {
            "  --preprocessed DIR        prepared data (nnUNet_preprocessed; default "
            "STATE/preprocessed)\n"
            "  --results DIR             published results (nnUNet_results; default STATE/results)\n"
+           "  --stage DIR               fast local folder that prepared data may be copied to\n"
            "  --listen HOST:PORT        address of the HTTP interface (default 127.0.0.1:8790; "
            "port 0: any free)\n"
            "  --unix PATH               also listen on this Unix socket\n"
@@ -350,8 +352,8 @@ int vx_config_finish_serve(struct vx_config *c, struct vx_err *err) {
                        "--data ROOT (or nnUNet_raw) is missing: the folder that holds "
                        "DatasetXXX_Name folders");
     }
-    char **paths[] = {&c->state,   &c->data,      &c->preprocessed,
-                      &c->results, &c->unix_path, &c->port_file};
+    char **paths[] = {&c->state, &c->data,      &c->preprocessed, &c->results,
+                      &c->stage, &c->unix_path, &c->port_file};
     int rc = make_absolute(&c->state, err);
     if (rc == VX_OK) {
         rc = default_path(&c->preprocessed, c->state, "preprocessed", err);
@@ -370,6 +372,7 @@ void vx_config_release(struct vx_config *c) {
     free(c->data);
     free(c->preprocessed);
     free(c->results);
+    free(c->stage);
     free(c->listen);
     free(c->unix_path);
     free(c->port_file);

@@ -20,6 +20,7 @@ struct vx_config {
     char *listen;              /* HOST:PORT, port 0 picks a free one */
     char *unix_path;           /* second listener, NULL: none */
     char *port_file;           /* the bound port is written there, NULL: nowhere */
+    char *stage;               /* folder that cases may be staged below; NULL: none */
     char *module_dir;          /* where device modules lie, NULL: built-in backends only */
     int64_t cores;             /* to plan for; 0: base/budget.h */
     int64_t cpu_jobs;          /* trainings on the CPU side by side; 0: one */

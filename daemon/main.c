@@ -23,6 +23,7 @@ static const struct {
     {"phantom", vx_role_phantom, "write a synthetic data set"},
     {"step", vx_role_step, NULL},
     {"augment", vx_role_augment, NULL},
+    {"keeper", vx_role_keeper, NULL},
 };
 
 static void usage(FILE *out) {

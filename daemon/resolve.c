@@ -12,6 +12,7 @@
 #include "cache/cache.h"
 #include "cache/key.h"
 #include "daemon/config.h"
+#include "daemon/keeper/stage_root.h"
 #include "daemon/plans_source.h"
 #include "daemon/predict/plan.h"
 #include "daemon/session/brief.h"
@@ -26,6 +27,7 @@
 #include "volume/rawset.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -204,6 +206,18 @@ static int make_policy(const struct work *w, struct vx_aug_policy *p, struct vx_
     return VX_OK;
 }
 
+/* Sharded epochs: cases at a time; 0: all. */
+static uint32_t window_cases(const struct work *w) {
+    double n = w->spec.loader.window_cases;
+    return (uint32_t)(n > 0 && n < 1 ? ceil(n * w->split.n_train) : n);
+}
+
+static uint32_t window_batches(const struct work *w) {
+    uint64_t n =
+        (uint64_t)w->spec.loader.window_epochs * (uint64_t)w->spec.training.iterations_per_epoch;
+    return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
+}
+
 static int make_recipe(struct work *w, struct vx_err *err) {
     struct vx_aug_policy policy;
     int rc = make_policy(w, &policy, err);
@@ -231,6 +245,8 @@ static int make_recipe(struct work *w, struct vx_err *err) {
         .mask_channels = policy.mask_channels,
         .has_ignore = w->dataset.ignore_label >= 0,
         .policy = &policy,
+        .window_cases = window_cases(w),
+        .window_batches = window_batches(w),
     };
     return vx_recipe_create(&params, &w->recipe, err);
 }
@@ -251,7 +267,8 @@ static void plan_pool(const struct work *w, struct vx_brief *b) {
     b->window = w->spec.loader.prefetch > 0 ? (uint32_t)w->spec.loader.prefetch : pool.window;
     int keep = w->spec.loader.keep_files_open != VX_SPEC_AUTO ? w->spec.loader.keep_files_open
                                                               : (int)c->keep_files_open;
-    b->keep_files_open = keep == 1;
+    b->keep_files_open = keep != VX_FILES_OPEN_NO;
+    b->cache = (char *)w->spec.loader.cache;
 }
 
 /* Nothing computes and nothing is learnt: the schedule only numbers the samples. */
@@ -288,9 +305,12 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
                        struct vx_err *err) {
     const struct vx_job_spec *s = &w->spec;
     const struct vx_plan_config *c = w->config;
-    char fold[16], pretrained[PATH_MAX];
+    char fold[16], pretrained[PATH_MAX], stage[PATH_MAX];
     fold_text(s->fold, fold);
     int rc = find_pretrained(w, pretrained, err);
+    if (rc == VX_OK) {
+        rc = vx_stage_root(s, w->in->config, w->in->any_path, stage, err);
+    }
     if (rc != VX_OK) {
         return rc;
     }
@@ -329,6 +349,7 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .plans = plans,
         .dataset_json = w->dataset_json,
         .pretrained = pretrained[0] ? pretrained : NULL,
+        .stage_dir = stage[0] ? stage : NULL,
     };
     if (s->type == VX_JOB_BENCHMARK) {
         make_bench(w, &b);

@@ -15,5 +15,6 @@ int vx_role_phantom(int argc, char **argv);
 /* Internal: started by a session or the scheduler. */
 int vx_role_step(int argc, char **argv);
 int vx_role_augment(int argc, char **argv);
+int vx_role_keeper(int argc, char **argv);
 
 #endif

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/own.h"
+#include "cache/policy.h"
 #include "daemon/bench/loader.h"
 #include "daemon/post.h"
 #include "daemon/predict/job.h"
@@ -114,6 +115,11 @@ static void on_line(void *ctx, const json_t *line) {
     } else if (strcmp(event, "phase") == 0) {
         const char *phase = json_string_value(json_object_get(line, "phase"));
         vx_journal_note(&w->journal, (struct vx_note){.phase = phase ? strdup(phase) : NULL});
+    } else if (strcmp(event, "cache") == 0) {
+        vx_auto_json json_t *data = json_copy((json_t *)line);
+        json_object_del(data, "event");
+        vx_journal_note(&w->journal, (struct vx_note){.event = strdup("cache"),
+                                                      .data = json_dumps(data, JSON_COMPACT)});
     } else if (strcmp(event, "repair") == 0) {
         bool failed = json_object_get(line, "code") != NULL;
         vx_auto_json json_t *data = json_copy((json_t *)line);
@@ -163,20 +169,25 @@ static void on_quarantined(void *ctx, const json_t *row, bool fresh) {
                                                   .progress = live_progress(w)});
 }
 
+static int planned_cache(const struct vx_brief *b) {
+    int mode = b->cache ? vx_reading_of_word(b->cache) : VX_READ_AUTO;
+    return mode < 0 ? VX_READ_AUTO : mode;
+}
+
 static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t *change) {
     struct vx_worker_thread *w = ctx;
     const struct vx_brief *b = w->brief;
     pthread_mutex_lock(&w->lock);
     w->loader = (struct vx_loader_state){
         .now = *now,
-        .planned = {(int)b->workers, (int)b->window, (int)b->keep_files_open, 0},
+        .planned = {(int)b->workers, (int)b->window, (int)b->keep_files_open, planned_cache(b), 0},
         .workers_max = (int)b->workers_max,
         .window_max = (int)b->slots};
     w->has_loader = true;
     pthread_mutex_unlock(&w->lock);
     const uint32_t turned[VX_KNOBS] = {(uint32_t)now->workers,
                                        now->window ? (uint32_t)now->window : b->slots,
-                                       (uint32_t)now->keep_files_open, 0};
+                                       (uint32_t)now->keep_files_open, vx_desk_tier(now)};
     for (int k = 0; k < VX_KNOBS; k++) {
         vx_telemetry_turned(w->o.telemetry, b->job_id, (enum vx_tune_knob)k, turned[k]);
     }

@@ -4,6 +4,7 @@
 #include "base/own.h"
 #include "db/job.h"
 #include "db/tuning.h"
+#include "spec/spec.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -35,8 +36,13 @@ static void check_wish(const json_t *body, struct vx_json_problems *ps) {
     }
     const json_t *cache = json_object_get(body, "cache");
     text = json_string_value(cache);
-    if (cache && !(text && strcmp(text, "auto") == 0)) {
-        vx_json_problem(ps, "/cache", "invalid_value", "must be \"auto\"");
+    bool known = false;
+    for (size_t i = 0; text && vx_spec_caches[i]; i++) {
+        known |= strcmp(text, vx_spec_caches[i]) == 0;
+    }
+    if (cache && !known) {
+        vx_json_problem(ps, "/cache", "invalid_value",
+                        "must be auto, open, keep, warm, stage or memory");
     }
 }
 

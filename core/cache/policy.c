@@ -30,8 +30,12 @@ struct amount {
 
 static struct amount amount(uint64_t bytes) {
     struct amount a;
-    snprintf(a.text, sizeof a.text, bytes < 10000000000ull ? "%.0f MB" : "%.0f GB",
-             (double)bytes * (bytes < 10000000000ull ? 1e-6 : 1e-9));
+    double mb = (double)bytes * 1e-6;
+    snprintf(a.text, sizeof a.text,
+             mb < 10      ? "%.1f MB"
+             : mb < 10000 ? "%.0f MB"
+                          : "%.0f GB",
+             mb < 10000 ? mb : mb * 1e-3);
     return a;
 }
 

@@ -50,6 +50,10 @@ static int lock_users(const char *dir, int *ret_fd, bool *ret_there, struct vx_e
     return VX_OK;
 }
 
+char *vx_stage_path(const char *root, const char *dataset, const char *key_hex) {
+    return vx_strf("%s/" FOLDER "/%s/%s", root, dataset, key_hex);
+}
+
 int vx_stage_open(const char *root, const char *dataset, struct vx_cache *cache,
                   struct vx_stage **ret, struct vx_err *err) {
     struct vx_stage *s = calloc(1, sizeof *s);
@@ -57,7 +61,7 @@ int vx_stage_open(const char *root, const char *dataset, struct vx_cache *cache,
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     *s = (struct vx_stage){.cache = cache, .users = -1, .copying = -1};
-    s->dir = vx_strf("%s/" FOLDER "/%s/%s", root, dataset, vx_cache_key_hex(cache));
+    s->dir = vx_stage_path(root, dataset, vx_cache_key_hex(cache));
     s->cases = s->dir ? vx_strf("%s/cases", s->dir) : NULL;
     int rc = s->cases ? VX_OK : vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     if (rc == VX_OK && !vx_path_exists(root)) {
@@ -108,6 +112,9 @@ bool vx_stage_has(struct vx_stage *s, size_t i) {
 }
 
 int vx_stage_own(struct vx_stage *s, struct vx_err *err) {
+    if (s->copying >= 0) {
+        return VX_OK;
+    }
     vx_auto_free char *path = vx_strf("%s/.copying", s->dir);
     if (!path) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
@@ -139,10 +146,6 @@ static int copy_file(const char *from, const char *to, vx_warm_pace_fn *pace, vo
     if (rc != VX_OK && rc != VX_E_CANCELLED) {
         vx_err_at(err, "%s", rc == VX_E_FULL ? to : from);
     }
-    if (rc == VX_OK && fsync(out) != 0) {
-        rc = vx_fail_errno(err, errno, to, "cannot sync %s", to);
-    }
-    posix_fadvise(out, 0, 0, POSIX_FADV_DONTNEED); /* what is compared comes from the disk */
     return rc;
 }
 
@@ -163,8 +166,6 @@ static int copy_folder(const char *from, const char *to, vx_warm_pace_fn *pace, 
             rc = vx_mkdirs(target, 0755, err);
         } else if (e->fts_info == FTS_F) {
             rc = copy_file(e->fts_path, target, pace, ctx, err);
-        } else if (e->fts_info == FTS_DP) {
-            rc = vx_fsync_dir(target, err);
         } else if (e->fts_info == FTS_ERR || e->fts_info == FTS_DNR || e->fts_info == FTS_NS) {
             rc = vx_fail_errno(err, e->fts_errno, e->fts_path, "cannot read %s", e->fts_path);
         }
@@ -185,6 +186,9 @@ int vx_stage_copy(struct vx_stage *s, size_t i, vx_warm_pace_fn *pace, void *ctx
     int rc = vx_remove_tree(tmp, err); /* of one who died */
     if (rc == VX_OK) {
         rc = copy_folder(from, tmp, pace, ctx, err);
+    }
+    if (rc == VX_OK) { /* what is compared then comes from the disk */
+        rc = vx_cache_sync_tree(tmp, true, err);
     }
     if (rc == VX_OK) {
         rc = vx_cache_folder_verify(s->cache, tmp, entry, err);

@@ -20,6 +20,9 @@
 
 struct vx_stage;
 
+/* Where a store is staged to below root; caller frees, NULL when out of memory. */
+char *vx_stage_path(const char *root, const char *dataset, const char *key_hex);
+
 /* Makes the folder below root (which must be there) and marks it as used until vx_stage_close. */
 int vx_stage_open(const char *root, const char *dataset, struct vx_cache *cache,
                   struct vx_stage **ret, struct vx_err *err);

@@ -75,6 +75,9 @@ int vx_cache_read_array(struct vx_cache_case *c, enum vx_cache_array which, cons
 bool vx_held_read(const struct vx_held *h, const struct vx_cache_case *c, enum vx_cache_array which,
                   const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3]);
 
+/* Syncs every file and folder below dir, folders after what they hold; drop: and lets the page
+ * cache forget the files. */
+int vx_cache_sync_tree(const char *dir, bool drop, struct vx_err *err);
 /* Moves the complete, synced case folder tmp to final (both below cases/), in place of what lies
  * there. */
 int vx_cache_publish(const char *cases, const char *tmp, const char *final, struct vx_err *err);

@@ -162,8 +162,7 @@ static int write_array(const char *folder, enum vx_cache_array which, struct vx_
     return rc;
 }
 
-/* Syncs every file and folder below dir, folders after what they hold. */
-static int sync_tree(const char *dir, struct vx_err *err) {
+int vx_cache_sync_tree(const char *dir, bool drop, struct vx_err *err) {
     char *const roots[] = {(char *)dir, NULL};
     FTS *walk = fts_open(roots, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
     if (!walk) {
@@ -177,6 +176,8 @@ static int sync_tree(const char *dir, struct vx_err *err) {
         vx_auto_close int fd = open(e->fts_path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || fsync(fd) != 0) {
             rc = vx_fail_errno(err, errno, e->fts_path, "cannot sync %s", e->fts_path);
+        } else if (drop && e->fts_info == FTS_F) {
+            posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
         }
     }
     fts_close(walk);
@@ -216,7 +217,7 @@ static int fill_folder(const char *folder, const struct vx_cache_case_data *d, u
     if (rc == VX_OK) {
         rc = write_json(folder, "case.json", doc, err);
     }
-    return rc == VX_OK ? sync_tree(folder, err) : rc;
+    return rc == VX_OK ? vx_cache_sync_tree(folder, false, err) : rc;
 }
 
 int vx_cache_publish(const char *cases, const char *tmp, const char *final, struct vx_err *err) {

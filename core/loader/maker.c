@@ -241,6 +241,9 @@ void vx_maker_times(const struct vx_maker *m, struct vx_maker_times *ret) {
                                    .open_ns = c->open_ns,
                                    .decompress_ns = c->decompress_ns,
                                    .bytes_read = c->bytes_read,
-                                   .opens = c->opens};
+                                   .opens = c->opens,
+                                   .bytes_decoded = c->bytes_decoded,
+                                   .bytes_held = c->bytes_held,
+                                   .stage_faults = c->stage_faults};
     memcpy(ret->augment_ns, m->augment_ns, sizeof ret->augment_ns);
 }

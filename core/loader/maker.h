@@ -35,6 +35,7 @@ struct vx_maker_times {
     uint64_t decompress_ns;
     uint64_t augment_ns[16]; /* augment/policy.h, enum vx_transform */
     uint64_t bytes_read, opens;
+    uint64_t bytes_decoded, bytes_held, stage_faults; /* cache/cache.h */
 };
 
 /* recipe and cache are borrowed. Allocates all buffers; memory is touched only as far as samples

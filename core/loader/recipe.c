@@ -64,6 +64,10 @@ static int check(const struct vx_recipe_params *p, struct vx_err *err) {
         return vx_fail(err, VX_E_INVALID, "recipe_oversample",
                        "the share of foreground samples cannot be %g", p->oversample);
     }
+    if (p->window_cases > 0 && p->window_batches < 1) {
+        return vx_fail(err, VX_E_INVALID, "recipe_window",
+                       "a window of cases must last for a batch at least");
+    }
     int rc = check_indices(p->train, p->n_train, p->n_cases, "training", err);
     if (rc == VX_OK) {
         rc = check_indices(p->val, p->n_val, p->n_cases, "validation", err);
@@ -111,6 +115,8 @@ static int finish(struct vx_recipe *r) {
         .oversample = r->oversample,
         .has_ignore = r->has_ignore,
         .policy = &r->policy,
+        .window_cases = r->window_cases,
+        .window_batches = r->window_batches,
         .quarantines = r->quarantines,
         .n_quarantines = r->n_quarantines,
         .place = "cpu",
@@ -143,6 +149,10 @@ int vx_recipe_create(const struct vx_recipe_params *p, struct vx_recipe **ret, s
     r->oversample = p->oversample < 0 ? 0 : p->oversample > 0 ? p->oversample : 0.33;
     r->has_ignore = p->has_ignore;
     r->policy = policy;
+    if (p->window_cases > 0 && p->window_cases < p->n_train) { /* a window of all is none */
+        r->window_cases = p->window_cases;
+        r->window_batches = p->window_batches;
+    }
     if (copy_text(&r->dataset, p->dataset) != VX_OK ||
         copy_text(&r->cache_key, p->cache_key) != VX_OK || copy_cases(r, p) != VX_OK ||
         copy_array(&r->train, p->train, p->n_train, sizeof *p->train) != VX_OK ||
@@ -173,6 +183,8 @@ int vx_recipe_with(const struct vx_recipe *r, const struct vx_quarantine *quaran
         .oversample = r->oversample > 0 ? r->oversample : -1,
         .has_ignore = r->has_ignore,
         .policy = &r->policy,
+        .window_cases = r->window_cases,
+        .window_batches = r->window_batches,
         .quarantines = quarantines,
         .n_quarantines = n,
     };

@@ -49,6 +49,8 @@ struct vx_recipe_params {
     bool has_ignore;        /* the data set has an ignore label */
     enum vx_aug_mode augment;
     const struct vx_aug_policy *policy; /* NULL: made from the values above */
+    uint32_t window_cases;   /* sharded epochs (window.h): cases at a time; 0: all always */
+    uint32_t window_batches; /* training batches before the next window; >= 1 with window_cases */
     const struct vx_quarantine *quarantines;
     size_t n_quarantines;
 };
@@ -67,6 +69,7 @@ struct vx_recipe_view {
     double oversample;
     bool has_ignore;
     const struct vx_aug_policy *policy; /* patch, initial patch, channels, mirror axes, ... */
+    uint32_t window_cases, window_batches;
     const struct vx_quarantine *quarantines;
     size_t n_quarantines;
     const char *place;  /* "cpu": where augmentation runs */

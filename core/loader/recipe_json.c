@@ -81,12 +81,19 @@ json_t *vx_recipe_to_json(const struct vx_recipe *r) {
         }
         json_array_append_new(quarantines, row);
     }
-    return json_pack("{s:i, s:s, s:s, s:I, s:o, s:o, s:o, s:i, s:f, s:b, s:o, s:s, s:o}", "format",
-                     VX_RECIPE_FORMAT, "dataset", r->dataset, "cache_key", r->cache_key, "seed",
-                     (json_int_t)r->seed, "cases", cases, "train", index_list(r->train, r->n_train),
-                     "val", index_list(r->val, r->n_val), "batch", (int)r->batch, "oversample",
-                     r->oversample, "has_ignore", (int)r->has_ignore, "augment",
-                     policy_to_json(&r->policy), "place", "cpu", "quarantines", quarantines);
+    json_t *o =
+        json_pack("{s:i, s:s, s:s, s:I, s:o, s:o, s:o, s:i, s:f, s:b, s:o, s:s, s:o}", "format",
+                  VX_RECIPE_FORMAT, "dataset", r->dataset, "cache_key", r->cache_key, "seed",
+                  (json_int_t)r->seed, "cases", cases, "train", index_list(r->train, r->n_train),
+                  "val", index_list(r->val, r->n_val), "batch", (int)r->batch, "oversample",
+                  r->oversample, "has_ignore", (int)r->has_ignore, "augment",
+                  policy_to_json(&r->policy), "place", "cpu", "quarantines", quarantines);
+    if (o && r->window_cases) { /* recipes without one keep the digest they always had */
+        json_object_set_new(o, "window",
+                            json_pack("{s:I, s:I}", "cases", (json_int_t)r->window_cases, "batches",
+                                      (json_int_t)r->window_batches));
+    }
+    return o;
 }
 
 static bool read_sizes(const json_t *list, int32_t ret[3]) {
@@ -199,5 +206,14 @@ int vx_recipe_from_json(const json_t *json, struct vx_recipe **ret, struct vx_er
     p.oversample = oversample > 0 ? oversample : -1; /* a written 0 means none */
     p.has_ignore = json_is_true(json_object_get(json, "has_ignore"));
     p.policy = &policy;
+    const json_t *window = json_object_get(json, "window");
+    json_int_t window_cases = json_integer_value(json_object_get(window, "cases"));
+    json_int_t batches = json_integer_value(json_object_get(window, "batches"));
+    if (window &&
+        (window_cases < 1 || window_cases > UINT32_MAX || batches < 1 || batches > UINT32_MAX)) {
+        return vx_fail(err, VX_E_INVALID, "recipe_window", "a recipe with a window that is none");
+    }
+    p.window_cases = (uint32_t)window_cases;
+    p.window_batches = (uint32_t)batches;
     return vx_recipe_create(&p, ret, err);
 }

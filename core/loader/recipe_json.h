@@ -17,6 +17,7 @@ struct vx_recipe {
     uint32_t batch;
     double oversample; /* final value: 0 means none */
     bool has_ignore;
+    uint32_t window_cases, window_batches; /* both 0: no window */
     struct vx_aug_policy policy;
     char digest[VX_SHA256_HEX];
     struct vx_recipe_view view;

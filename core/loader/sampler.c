@@ -3,6 +3,7 @@
 #include "augment/draws.h"
 #include "base/err.h"
 #include "base/rng.h"
+#include "loader/window.h"
 #include "session/schedule.h"
 
 #include <math.h>
@@ -19,10 +20,21 @@ static bool quarantined(const struct vx_recipe_view *r, uint32_t case_index, uin
     return false;
 }
 
-static bool any_left(const struct vx_recipe_view *r, const uint32_t *list, size_t n,
-                     uint32_t stream, uint64_t k, uint32_t j) {
-    for (size_t i = 0; i < n; i++) {
-        if (!quarantined(r, list[i], stream, k, j)) {
+/* What a stream's cases are drawn from. */
+struct pot {
+    const struct vx_recipe_view *r;
+    const uint32_t *list; /* NULL: the window of stretch */
+    uint64_t stretch;
+    uint32_t n;
+};
+
+static uint32_t in_pot(const struct pot *p, uint32_t i) {
+    return p->list ? p->list[i] : vx_window_case(p->r, p->stretch, i);
+}
+
+static bool any_left(const struct pot *p, uint32_t stream, uint64_t k, uint32_t j) {
+    for (uint32_t i = 0; i < p->n; i++) {
+        if (!p->r->n_quarantines || !quarantined(p->r, in_pot(p, i), stream, k, j)) {
             return true;
         }
     }
@@ -31,15 +43,21 @@ static bool any_left(const struct vx_recipe_view *r, const uint32_t *list, size_
 
 int vx_sample_case(const struct vx_recipe_view *r, uint32_t stream, uint64_t k, uint32_t j,
                    uint32_t *ret_case) {
-    const uint32_t *list = stream == VX_STREAM_TRAIN ? r->train : r->val;
-    size_t n = stream == VX_STREAM_TRAIN ? r->n_train : r->n_val;
-    if (!any_left(r, list, n, stream, k, j)) {
+    bool train = stream == VX_STREAM_TRAIN;
+    struct pot pot = {r, train ? r->train : r->val, 0, (uint32_t)(train ? r->n_train : r->n_val)};
+    if (train && r->window_cases) {
+        uint64_t stretch = vx_window_stretch(r, k);
+        struct pot window = {r, NULL, stretch, vx_window_size(r, stretch)};
+        /* a window whose cases are all out leaves the stretch to the others */
+        pot = any_left(&window, stream, k, j) ? window : pot;
+    }
+    if (!any_left(&pot, stream, k, j)) {
         return VX_E_NOT_FOUND;
     }
     struct vx_rng rng = vx_rng_at(r->seed, stream, (uint32_t)k, j, VX_PURPOSE_CASE);
     uint32_t pick;
     do {
-        pick = list[vx_rng_below(&rng, (uint32_t)n)];
+        pick = in_pot(&pot, vx_rng_below(&rng, pot.n));
     } while (quarantined(r, pick, stream, k, j));
     *ret_case = pick;
     return VX_OK;

@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "cache/cache.h"
+#include "cache/held.h"
+#include "cache/policy.h"
 #include "loader/maker.h"
 #include "loader/pretend.h"
 #include "loader/recipe.h"
@@ -17,6 +19,11 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+_Static_assert((int)VX_CACHE_AUTO == VX_READ_AUTO && (int)VX_CACHE_OPEN == VX_READ_OPEN &&
+                   (int)VX_CACHE_KEEP == VX_READ_KEEP && (int)VX_CACHE_WARM == VX_READ_WARM &&
+                   (int)VX_CACHE_STAGE == VX_READ_STAGE && (int)VX_CACHE_MEMORY == VX_READ_MEMORY,
+               "a knob says what the cache understands");
+
 /* Sleepers show a sign of life this often. */
 #define HEARTBEAT_NS 1000000000ull
 
@@ -24,6 +31,7 @@ struct worker {
     const struct vx_worker_config *config;
     struct vx_cache *cache; /* owned */
     struct vx_maker *maker; /* owned */
+    struct vx_held *held;   /* owned; NULL while not read from */
     struct vx_worker_record record;
     struct vx_knobs knobs;
     struct vx_recipe *recipe; /* owned; NULL while config's own is what holds */
@@ -63,6 +71,9 @@ static void account(struct worker *w) {
     w->record.decompress_ns = t.decompress_ns;
     w->record.bytes_read = t.bytes_read;
     w->record.opens = t.opens;
+    w->record.bytes_decoded = t.bytes_decoded;
+    w->record.bytes_held = t.bytes_held;
+    w->record.stage_faults = t.stage_faults;
     _Static_assert(sizeof w->record.augment_ns == sizeof t.augment_ns, "same transforms");
     memcpy(w->record.augment_ns, t.augment_ns, sizeof t.augment_ns);
     getrusage(RUSAGE_SELF, &u);
@@ -77,13 +88,31 @@ static void account(struct worker *w) {
     }
 }
 
+/* Where to look first. What is not there, or not yet, is read from the store's files, so nothing
+ * here is an error. */
+static void follow_reading(struct worker *w, const struct vx_knobs *k) {
+    const struct vx_worker_config *c = w->config;
+    bool stage = k->reading == VX_CACHE_STAGE && c->stage_dir;
+    vx_cache_read_staged(w->cache, stage ? c->stage_dir : NULL, NULL);
+    if (k->reading != VX_CACHE_MEMORY) {
+        vx_cache_read_held(w->cache, NULL);
+        w->held = vx_held_close(w->held);
+    } else if (!w->held && c->held_fd > 0 &&
+               vx_held_map(c->held_fd, w->cache, &w->held, NULL) == VX_OK) {
+        vx_cache_read_held(w->cache, w->held);
+    }
+    bool keep =
+        k->cache_mode == VX_CACHE_KEEP || (k->cache_mode != VX_CACHE_OPEN && k->keep_files_open);
+    int most = c->max_open_files ? c->max_open_files : (int)vx_budget_files();
+    vx_cache_keep_open(w->cache, keep ? most : 0);
+}
+
 static void follow_knobs(struct worker *w, bool first) {
     struct vx_knobs k;
     if (!vx_control_knobs(w->config->control, &k)) {
         return; /* the supervisor is writing or dead; the old ones stay good */
     }
-    int keep = w->config->max_open_files ? w->config->max_open_files : (int)vx_budget_files();
-    vx_cache_keep_open(w->cache, k.keep_files_open ? keep : 0);
+    follow_reading(w, &k);
     if (first ? k.nice != 0 : k.nice != w->knobs.nice) {
         /* without the right to lower it again this fails, and the old value stays */
         setpriority(PRIO_PROCESS, 0, k.nice);
@@ -314,6 +343,7 @@ int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, str
     vx_maker_free(w.maker);
     vx_recipe_free(w.recipe);
     vx_cache_free(w.cache);
+    vx_held_close(w.held);
     /* a wake-up meant for work may have ended here: pass it on */
     vx_ring_kick(config->ring);
     if (ret_case) {

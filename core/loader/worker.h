@@ -26,6 +26,8 @@ struct vx_worker_config {
     const struct vx_recipe *recipe;
     const char *cache_dir; /* the prepared store, DATASET/voxeld/KEY */
     int max_open_files;    /* with the knob keep_files_open; 0: by the descriptor limit */
+    const char *stage_dir; /* copies of cases (cache/stage.h), read while the knob says so; NULL */
+    int held_fd;           /* cases in memory (cache/held.h), the same; 0: none */
     /* Tells the supervisor that a case's files are damaged or gone. The worker then waits for its
      * answer (vx_control_answer) and reads the sample once more. NULL: nobody to tell. */
     void (*damaged)(void *ctx, uint32_t case_index, const struct vx_err *err);

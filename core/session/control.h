@@ -16,11 +16,15 @@ struct vx_err;
 
 #define VX_WORKERS_MAX 64
 
+/* How the prepared store is read; the numbers of cache/policy.h, enum vx_reading. */
 enum vx_cache_mode {
     VX_CACHE_AUTO = 0,
-    VX_CACHE_NORMAL = 1,
-    VX_CACHE_WILLNEED = 2,
-    VX_CACHE_DONTNEED = 3
+    VX_CACHE_OPEN = 1,   /* files are opened for each read */
+    VX_CACHE_KEEP = 2,   /* files stay open */
+    VX_CACHE_WARM = 3,   /* and the page cache is filled */
+    VX_CACHE_STAGE = 4,  /* and cases are copied to a faster folder */
+    VX_CACHE_MEMORY = 5, /* decoded arrays in shared memory */
+    VX_CACHE_MODES
 };
 enum vx_gate { VX_GATE_OPEN = 0, VX_GATE_PAUSED = 1, VX_GATE_STOPPED = 2 };
 
@@ -29,10 +33,12 @@ struct vx_knobs {
     uint32_t workers_wanted;
     uint32_t
         window; /* prefetch depth in samples ahead of the trainer; 0: as many as there are slots */
-    uint32_t keep_files_open; /* 0 or 1 */
-    uint32_t cache_mode;      /* enum vx_cache_mode; workers so far treat all as VX_CACHE_AUTO */
+    uint32_t keep_files_open; /* 0 or 1; VX_CACHE_OPEN and VX_CACHE_KEEP overrule it */
+    uint32_t cache_mode;      /* enum vx_cache_mode: what is wanted */
     int32_t nice;             /* of workers */
-    uint32_t reserved;
+    /* enum vx_cache_mode: where workers look first, which is what came of cache_mode. They read the
+     * files of the store wherever something is not there. */
+    uint32_t reading;
 };
 
 #define VX_EXCLUSIONS_MAX 64

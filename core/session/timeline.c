@@ -7,7 +7,14 @@
 
 #include <stddef.h>
 
-enum { TABLE_HEAD = 0, TABLE_STEPS = 1, TABLE_PROGRESS = 2, TABLE_WORKERS = 3, TABLES = 4 };
+enum {
+    TABLE_HEAD = 0,
+    TABLE_STEPS = 1,
+    TABLE_PROGRESS = 2,
+    TABLE_WORKERS = 3,
+    TABLE_KEEPER = 4,
+    TABLES = 5
+};
 
 struct head {
     uint64_t last_seq; /* number of the newest step record */
@@ -28,6 +35,12 @@ struct worker_entry {
     struct vx_worker_record record;
 };
 
+struct keeper_entry {
+    struct vx_seq seq;
+    struct vx_keeper_record record;
+};
+
+_Static_assert(sizeof(struct vx_keeper_record) % 8 == 0, "seqlock payload");
 _Static_assert(sizeof(struct vx_step_record) % 8 == 0, "seqlock payload");
 _Static_assert(sizeof(struct vx_progress) % 8 == 0, "seqlock payload");
 _Static_assert(sizeof(struct vx_worker_record) % 8 == 0, "seqlock payload");
@@ -65,12 +78,16 @@ const char *vx_worker_reading_name(uint32_t reading) {
     return name_of(names, VX_WORKER_READINGS, reading);
 }
 
+const char *vx_nearing_name(uint32_t state) {
+    static const char *const names[VX_NEARINGS] = {"nothing", "working", "done", "stopped"};
+    return name_of(names, VX_NEARINGS, state);
+}
+
 int vx_timeline_create(struct vx_timeline *ret, struct vx_err *err) {
     const struct vx_shm_table tables[TABLES] = {
-        {0, sizeof(struct head), 1},
-        {0, sizeof(struct step_entry), VX_STEP_RECORDS},
-        {0, sizeof(struct progress_entry), 1},
-        {0, sizeof(struct worker_entry), VX_WORKERS_MAX},
+        {0, sizeof(struct head), 1},           {0, sizeof(struct step_entry), VX_STEP_RECORDS},
+        {0, sizeof(struct progress_entry), 1}, {0, sizeof(struct worker_entry), VX_WORKERS_MAX},
+        {0, sizeof(struct keeper_entry), 1},
     };
     ret->next_seq = 1;
     return vx_shm_create("voxeld-timeline", VX_SHM_TIMELINE, tables, TABLES, 0, &ret->shm, err);
@@ -89,7 +106,8 @@ int vx_timeline_map(int fd, bool writable, struct vx_timeline *ret, struct vx_er
     const uint64_t least[TABLES] = {
         sizeof(struct head), writable ? sizeof(struct step_entry) : sizeof(struct vx_seq) + 8,
         writable ? sizeof(struct progress_entry) : sizeof(struct vx_seq) + 8,
-        writable ? sizeof(struct worker_entry) : sizeof(struct vx_seq) + 8};
+        writable ? sizeof(struct worker_entry) : sizeof(struct vx_seq) + 8,
+        writable ? sizeof(struct keeper_entry) : sizeof(struct vx_seq) + 8};
     struct vx_timeline t = {VX_SHM_INIT, 0};
     int rc = vx_shm_map(fd, VX_SHM_TIMELINE, writable, least, TABLES, &t.shm, err);
     if (rc != VX_OK) {
@@ -129,6 +147,13 @@ void vx_timeline_set_worker(struct vx_timeline *t, uint32_t w, const struct vx_w
     }
 }
 
+void vx_timeline_set_keeper(struct vx_timeline *t, const struct vx_keeper_record *r) {
+    struct vx_keeper_record copy = *r;
+    copy.heartbeat_ns = vx_now_ns();
+    struct keeper_entry *e = vx_shm_record(&t->shm, TABLE_KEEPER, 0);
+    vx_seq_write(&e->seq, &copy, sizeof copy);
+}
+
 uint64_t vx_timeline_last_seq(const struct vx_timeline *t) {
     return __atomic_load_n(&head(t)->last_seq, __ATOMIC_ACQUIRE);
 }
@@ -166,6 +191,16 @@ bool vx_timeline_worker(const struct vx_timeline *t, uint32_t w, struct vx_worke
     const struct worker_entry *e = vx_shm_record(&t->shm, TABLE_WORKERS, w);
     struct vx_worker_record copy;
     if (!e || !vx_seq_read(&e->seq, stride(t, TABLE_WORKERS), &copy, sizeof copy)) {
+        return false;
+    }
+    *ret = copy;
+    return true;
+}
+
+bool vx_timeline_keeper(const struct vx_timeline *t, struct vx_keeper_record *ret) {
+    const struct keeper_entry *e = vx_shm_record(&t->shm, TABLE_KEEPER, 0);
+    struct vx_keeper_record copy;
+    if (!vx_seq_read(&e->seq, stride(t, TABLE_KEEPER), &copy, sizeof copy)) {
         return false;
     }
     *ret = copy;

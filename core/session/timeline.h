@@ -121,6 +121,29 @@ struct vx_worker_record {
     int32_t pid;
     uint32_t reading; /* enum vx_worker_reading; 0 outside of VX_WORKER_READING */
     uint64_t open_ns; /* part of read_ns: opening files */
+    uint64_t bytes_decoded;
+    uint64_t bytes_held;   /* taken from shared memory instead of files */
+    uint64_t stage_faults; /* copies that were damaged, and given up */
+};
+
+/* What brings the prepared store nearer is doing; written by the session's keeper. */
+enum vx_nearing {
+    VX_NEARING_NOTHING = 0, /* files are read where they lie */
+    VX_NEARING_WORKING,
+    VX_NEARING_DONE,
+    VX_NEARING_STOPPED, /* short of memory or room: what is there is used, the rest read from files
+                         */
+    VX_NEARINGS
+};
+/* "nothing", "working", "done", "stopped". */
+const char *vx_nearing_name(uint32_t state);
+
+struct vx_keeper_record {
+    uint64_t heartbeat_ns; /* set by vx_timeline_set_keeper */
+    uint64_t bytes_done, bytes_total;
+    uint32_t cases_done, cases_total;
+    uint32_t mode;  /* control.h, enum vx_cache_mode */
+    uint32_t state; /* enum vx_nearing */
 };
 
 struct vx_timeline {
@@ -140,6 +163,8 @@ void vx_timeline_add_step(struct vx_timeline *t, const struct vx_step_record *r)
 void vx_timeline_set_progress(struct vx_timeline *t, const struct vx_progress *p);
 /* worker number w: replaces its record and stamps its heartbeat. */
 void vx_timeline_set_worker(struct vx_timeline *t, uint32_t w, const struct vx_worker_record *r);
+/* keeper: replaces its record and stamps its heartbeat. */
+void vx_timeline_set_keeper(struct vx_timeline *t, const struct vx_keeper_record *r);
 
 /* Readers. vx_timeline_steps copies records with seq > after, oldest first, at most max, and
  * returns how many; those overwritten meanwhile are left out (gaps in seq show it). The others
@@ -149,5 +174,6 @@ size_t vx_timeline_steps(const struct vx_timeline *t, uint64_t after, struct vx_
 uint64_t vx_timeline_last_seq(const struct vx_timeline *t);
 bool vx_timeline_progress(const struct vx_timeline *t, struct vx_progress *ret);
 bool vx_timeline_worker(const struct vx_timeline *t, uint32_t w, struct vx_worker_record *ret);
+bool vx_timeline_keeper(const struct vx_timeline *t, struct vx_keeper_record *ret);
 
 #endif

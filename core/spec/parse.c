@@ -3,23 +3,13 @@
 
 #include "plan/splits.h"
 #include "spec/benchmark.h"
+#include "spec/loader.h"
 
 #include "base/err.h"
 
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-
-static int auto_or_number(const json_t *obj, const char *base, const char *key, int lo, int hi,
-                          int fallback, struct vx_json_problems *ps) {
-    const json_t *v = json_object_get(obj, key);
-    int64_t x = fallback;
-    if (v && json_is_string(v) && strcmp(json_string_value(v), "auto") == 0) {
-        return VX_SPEC_AUTO;
-    }
-    vx_json_get_int(obj, base, key, lo, hi, &x, ps);
-    return (int)x;
-}
 
 static void get_int(const json_t *obj, const char *base, const char *key, int lo, int hi, int *out,
                     struct vx_json_problems *ps) {
@@ -28,9 +18,8 @@ static void get_int(const json_t *obj, const char *base, const char *key, int lo
     *out = (int)x;
 }
 
-/* A string that must be one of the NULL-terminated words; -1 where it is absent or wrong. */
-static int one_of(const json_t *obj, const char *base, const char *key, const char *const *words,
-                  struct vx_json_problems *ps) {
+int vx_spec_one_of(const json_t *obj, const char *base, const char *key, const char *const *words,
+                   struct vx_json_problems *ps) {
     char text[64], at[96], list[160] = "";
     if (!vx_json_get_string(obj, base, key, text, sizeof text, ps)) {
         return -1;
@@ -73,7 +62,7 @@ static void parse_type(const json_t *json, struct vx_job_spec *s, struct vx_json
     static const char *const types[] = {"train",   "prepare",   "validate",
                                         "predict", "benchmark", NULL};
     static const int known[] = {VX_JOB_TRAIN, VX_JOB_PREPARE, -1, VX_JOB_PREDICT, VX_JOB_BENCHMARK};
-    int type = one_of(json, "", "type", types, ps);
+    int type = vx_spec_one_of(json, "", "type", types, ps);
     if (type >= 0 && known[type] < 0) {
         vx_json_problem(ps, "/type", "not_supported", "jobs of type %s are not supported yet",
                         types[type]);
@@ -242,31 +231,6 @@ static void parse_plan(const json_t *json, struct vx_job_spec *s, struct vx_json
     }
 }
 
-static void parse_loader(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
-    static const char *const tiers[] = {"auto", NULL}, *const modes[] = {"auto", "advise", "off",
-                                                                         NULL};
-    const json_t *o = vx_json_get_object(json, "", "loader", ps);
-    if (!o) {
-        return;
-    }
-    vx_json_only_keys(
-        o, "/loader",
-        (const char *const[]){"workers", "keep_files_open", "cache", "prefetch", "tune", NULL}, ps);
-    s->loader.workers = auto_or_number(o, "/loader", "workers", 1, 64, s->loader.workers, ps);
-    s->loader.prefetch = auto_or_number(o, "/loader", "prefetch", 2, 1024, s->loader.prefetch, ps);
-    const json_t *open = json_object_get(o, "keep_files_open");
-    bool flag = false;
-    if (open && !(json_is_string(open) && strcmp(json_string_value(open), "auto") == 0) &&
-        vx_json_get_bool(o, "/loader", "keep_files_open", &flag, ps)) {
-        s->loader.keep_files_open = flag;
-    }
-    one_of(o, "/loader", "cache", tiers, ps);
-    int mode = one_of(o, "/loader", "tune", modes, ps);
-    if (mode >= 0) {
-        snprintf(s->loader.tune, sizeof s->loader.tune, "%s", modes[mode]);
-    }
-}
-
 static void parse_augment(const json_t *json, struct vx_job_spec *s, struct vx_json_problems *ps) {
     static const char *const places[] = {"cpu", "auto", "gpu", NULL};
     const json_t *o = vx_json_get_object(json, "", "augment", ps);
@@ -274,7 +238,7 @@ static void parse_augment(const json_t *json, struct vx_job_spec *s, struct vx_j
         return;
     }
     vx_json_only_keys(o, "/augment", (const char *const[]){"where", "enabled", "mirror", NULL}, ps);
-    int place = one_of(o, "/augment", "where", places, ps);
+    int place = vx_spec_one_of(o, "/augment", "where", places, ps);
     if (place == 2) {
         vx_json_problem(ps, "/augment/where", "not_supported",
                         "augmentation on the GPU is not supported yet");
@@ -366,7 +330,7 @@ static void parse_predict(const json_t *json, struct vx_job_spec *s, struct vx_j
     vx_json_get_string(json, "", "input", s->predict.input, sizeof s->predict.input, ps);
     vx_json_get_string(json, "", "output", s->predict.output, sizeof s->predict.output, ps);
     parse_folds(json, s, ps);
-    int checkpoint = one_of(json, "", "checkpoint", checkpoints, ps);
+    int checkpoint = vx_spec_one_of(json, "", "checkpoint", checkpoints, ps);
     if (checkpoint >= 0) {
         snprintf(s->predict.checkpoint, sizeof s->predict.checkpoint, "%s",
                  checkpoints[checkpoint]);
@@ -388,7 +352,7 @@ static void parse_benchmark(const json_t *json, struct vx_job_spec *s,
     parse_plan(json, s, ps);
     /* what is measured stays as it is, unless the tuner is what is looked at */
     snprintf(s->loader.tune, sizeof s->loader.tune, "off");
-    parse_loader(json, s, ps);
+    vx_spec_parse_loader(json, s, ps);
     parse_augment(json, s, ps);
     vx_spec_parse_benchmark(json, s, ps);
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
@@ -401,7 +365,7 @@ static void parse_train(const json_t *json, struct vx_job_spec *s, struct vx_jso
     parse_fold(json, s, ps);
     parse_training(json, s, ps);
     parse_plan(json, s, ps);
-    parse_loader(json, s, ps);
+    vx_spec_parse_loader(json, s, ps);
     parse_augment(json, s, ps);
     static const char *const others[] = {"folds", "input", "output", "checkpoint", "benchmark"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
@@ -432,7 +396,7 @@ int vx_spec_parse(const json_t *json, struct vx_job_spec *ret, struct vx_json_pr
     (s.type == VX_JOB_PREDICT     ? parse_predict
      : s.type == VX_JOB_BENCHMARK ? parse_benchmark
                                   : parse_train)(json, &s, ps);
-    int precision = one_of(json, "", "precision", precisions, ps);
+    int precision = vx_spec_one_of(json, "", "precision", precisions, ps);
     if (precision >= 0) {
         s.precision = (enum vx_spec_precision)precision;
     }

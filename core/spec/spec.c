@@ -3,6 +3,7 @@
 
 #include "plan/splits.h"
 #include "spec/benchmark.h"
+#include "spec/loader.h"
 
 #include "base/err.h"
 #include "base/own.h"
@@ -34,15 +35,15 @@ void vx_spec_defaults(struct vx_job_spec *spec) {
                      .weight_decay = 3e-5,
                      .oversample_foreground = 0.33,
                      .checkpoint_seconds = 60},
-        .loader = {VX_SPEC_AUTO, VX_SPEC_AUTO, VX_SPEC_AUTO, "auto", "auto"},
+        .loader = {.workers = VX_SPEC_AUTO,
+                   .keep_files_open = VX_SPEC_AUTO,
+                   .prefetch = VX_SPEC_AUTO,
+                   .cache = "auto",
+                   .tune = "auto"},
         .augment = {"cpu", true, true},
         .inference = {true, 0.5, false},
         .predict = {.checkpoint = "final"},
         .benchmark = {.seconds = 10, .runs = VX_RUN_SYNTHETIC | VX_RUN_MEMORY | VX_RUN_COLD}};
-}
-
-static json_t *auto_or_int(int value) {
-    return value == VX_SPEC_AUTO ? json_string("auto") : json_integer(value);
 }
 
 /* Patches of volumes have no axis below 4: 1 is the axis that 2d leaves out. */
@@ -115,15 +116,6 @@ static json_t *fold_to_json(const struct vx_job_spec *s) {
     return s->fold == VX_FOLD_ALL ? json_string("all") : json_integer(s->fold);
 }
 
-static json_t *loader_to_json(const struct vx_job_spec *s) {
-    json_t *open = s->loader.keep_files_open == VX_SPEC_AUTO
-                       ? json_string("auto")
-                       : json_boolean(s->loader.keep_files_open);
-    return json_pack("{s:o, s:o, s:o, s:s, s:s}", "workers", auto_or_int(s->loader.workers),
-                     "keep_files_open", open, "prefetch", auto_or_int(s->loader.prefetch), "cache",
-                     s->loader.cache, "tune", s->loader.tune);
-}
-
 static json_t *benchmark_to_json(const struct vx_job_spec *s) {
     return json_pack("{s:i, s:s, s:s, s:s, s:s, s:o, s:{s:s, s:i}, s:i, s:o, s:o, s:{s:s, s:b, "
                      "s:b}, s:o}",
@@ -131,7 +123,7 @@ static json_t *benchmark_to_json(const struct vx_job_spec *s) {
                      s->dataset, "configuration", s->configuration, "plans", s->plans, "fold",
                      fold_to_json(s), "resources", "device", s->resources.device, "count",
                      s->resources.count, "priority", s->priority, "plan", plan_to_json(s), "loader",
-                     loader_to_json(s), "augment", "where", s->augment.where, "enabled",
+                     vx_spec_loader_to_json(s), "augment", "where", s->augment.where, "enabled",
                      s->augment.enabled, "mirror", s->augment.mirror, "benchmark",
                      vx_spec_benchmark_to_json(s));
 }
@@ -162,8 +154,8 @@ json_t *vx_spec_to_json(const struct vx_job_spec *s) {
         "configuration", s->configuration, "plans", s->plans, "fold", fold_to_json(s), "resources",
         "device", s->resources.device, "count", s->resources.count, "priority", s->priority,
         "results", "name", s->results.name, "replace", s->results.replace, "training", training,
-        "plan", plan_to_json(s), "loader", loader_to_json(s), "augment", "where", s->augment.where,
-        "enabled", s->augment.enabled, "mirror", s->augment.mirror, "precision",
+        "plan", plan_to_json(s), "loader", vx_spec_loader_to_json(s), "augment", "where",
+        s->augment.where, "enabled", s->augment.enabled, "mirror", s->augment.mirror, "precision",
         precisions[s->precision], "inference", "mirroring", s->inference.mirroring, "step_size",
         s->inference.step_size);
 }

@@ -57,9 +57,14 @@ struct vx_job_spec {
         int workers;         /* VX_SPEC_AUTO or 1..64 */
         int keep_files_open; /* VX_SPEC_AUTO, 0, 1 */
         int prefetch;        /* VX_SPEC_AUTO or samples ahead, 2..1024 */
-        char cache[16];      /* "auto" */
-        char tune[8];        /* "auto", "advise", "off": may the tuner turn these while it runs?
-                                benchmarks: "off" */
+        char cache[16];      /* one of vx_spec_caches */
+        char stage[256];     /* with cache "stage": the folder that was given; "" where none was */
+        /* Sharded epochs: so many training cases (a number, or below 1 a share of them) for so many
+         * epochs; 0: all cases in every epoch. */
+        double window_cases;
+        int window_epochs;
+        char tune[8]; /* "auto", "advise", "off": may the tuner turn these while it runs?
+                         benchmarks: "off" */
     } loader;
     struct {
         char where[8]; /* "cpu" or "auto"; "gpu" is refused in this version */
@@ -89,6 +94,10 @@ struct vx_job_spec {
         double sample_cpu_ms; /* of it on a core, the rest asleep */
     } benchmark;
 };
+
+/* How the prepared data may be read: "auto", "open", "keep", "warm", "stage", "memory";
+ * NULL-terminated. */
+extern const char *const vx_spec_caches[];
 
 void vx_spec_defaults(struct vx_job_spec *spec);
 /* json: the request's body. Collects every problem with its JSON pointer; VX_E_INVALID where there

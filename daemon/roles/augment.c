@@ -1,6 +1,7 @@
 /* voxeld augment --brief FILE --worker N: one worker of a session's pool (internal). */
 #include "base/err.h"
 #include "base/own.h"
+#include "cache/stage.h"
 #include "daemon/bench/settings.h"
 #include "daemon/roles/say.h"
 #include "daemon/session/brief.h"
@@ -13,8 +14,10 @@
 #include "session/ring.h"
 #include "session/timeline.h"
 
+#include <fcntl.h>
 #include <getopt.h>
 #include <stdio.h>
+#include <string.h>
 
 struct memory {
     struct vx_control control;
@@ -54,12 +57,24 @@ static int read_pretence(const struct vx_brief *b, struct vx_pretence *buf,
     return VX_OK;
 }
 
+/* A supervisor of tests may have none. */
+static bool has_held(void) {
+    return fcntl(VX_FD_HELD, F_GETFD) >= 0;
+}
+
+/* Where copies of the store may lie; NULL: nowhere. */
+static char *stage_of(const struct vx_brief *b) {
+    const char *key = strrchr(b->cache_dir, '/');
+    return b->stage_dir && key ? vx_stage_path(b->stage_dir, b->dataset, key + 1) : NULL;
+}
+
 static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
     struct memory m;
     struct vx_recipe *recipe = NULL;
     struct vx_pretence buf;
     const struct vx_pretence *pretence = NULL;
     uint32_t case_index = 0;
+    vx_auto_free char *stage_dir = stage_of(b);
     int rc = map_memory(&m, err);
     if (rc == VX_OK) {
         rc = read_pretence(b, &buf, &pretence, err);
@@ -74,6 +89,8 @@ static int work(const struct vx_brief *b, uint16_t id, struct vx_err *err) {
                                           .ring = &m.ring,
                                           .recipe = recipe,
                                           .cache_dir = b->cache_dir,
+                                          .stage_dir = stage_dir,
+                                          .held_fd = has_held() ? VX_FD_HELD : 0,
                                           .damaged = damaged,
                                           .ctx = recipe,
                                           .pretence = pretence};

@@ -50,6 +50,8 @@ static const struct {
     F(plans, JSON),
     F(dataset_json, JSON),
     F(pretrained, TEXT_OR_NOTHING),
+    F(cache, TEXT_OR_NOTHING),
+    F(stage_dir, TEXT_OR_NOTHING),
     F(bench, JSON_OR_NOTHING),
     {"patch_d", U32, offsetof(struct vx_brief, patch[0])},
     {"patch_h", U32, offsetof(struct vx_brief, patch[1])},

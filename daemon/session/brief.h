@@ -43,6 +43,8 @@ struct vx_brief {
     json_t *plans;  /* plans.json with the job's overrides */
     json_t *dataset_json;
     char *pretrained; /* NULL: a random start; else the file with the weights of batch 0 */
+    char *cache;      /* how the store is read: a word of cache/policy.h; NULL: "auto" */
+    char *stage_dir;  /* the folder that cases may be staged below; NULL: none */
     json_t *bench;    /* NULL: a training; else how the device is paced (bench/settings.h) */
 };
 

@@ -38,6 +38,17 @@ struct repairs {
     } * mended; /* owned; how often a case was made again in this session */
 };
 
+/* The process that brings the store nearer; see nearing.c. */
+struct nearing {
+    struct vx_proc proc;
+    int held_fd; /* memory that it fills and the workers read; 0: none */
+    bool began;  /* one has run */
+    bool careful, given_up;
+    unsigned deaths; /* in a row */
+    uint64_t restart_at_ns;
+    struct vx_err error; /* what it said before it ended */
+};
+
 struct pool_entry {
     struct session *session; /* that it belongs to */
     struct vx_proc proc;
@@ -107,6 +118,7 @@ struct session {
     unsigned deaths;        /* of workers in a row, without a sample consumed between */
     uint64_t next_at_death; /* ring's next at the last death */
     struct repairs repairs;
+    struct nearing nearing;
     struct quarantine quarantine;
     struct vx_oom_watch oom;
 
@@ -141,6 +153,7 @@ void quarantine_release(struct session *s);
 void knobs_load(struct session *s); /* the brief's, and those turned before */
 void knobs_take(struct session *s); /* those asked for */
 void knobs_pin(struct session *s, pid_t pid);
+void knobs_tell(struct session *s); /* listeners, how they are */
 
 /* repair.c: a worker that meets a damaged case reports it with a line {"event":"damaged"} and waits
  * (vx_control_answer) while the others go on. */
@@ -148,6 +161,12 @@ void repair_line(struct pool_entry *e, const json_t *line); /* a line of that wo
 void repair_forget(struct session *s, uint32_t w);          /* the worker is gone */
 void repair_duties(struct session *s);
 void repair_stop(struct session *s);
+
+/* nearing.c */
+int nearing_start(struct session *s, struct vx_err *err); /* before anything is spawned */
+void nearing_wish(struct session *s); /* the knob cache_mode was set: what is read meanwhile */
+void nearing_duties(struct session *s);
+void nearing_stop(struct session *s);
 
 /* supervisor.c */
 void session_fail(struct session *s, const struct vx_err *err);

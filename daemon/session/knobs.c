@@ -3,6 +3,7 @@
 #include "daemon/session/internal.h"
 
 #include "base/log.h"
+#include "cache/policy.h"
 #include "daemon/session/brief.h"
 #include "loader/pool.h"
 
@@ -64,6 +65,8 @@ static uint32_t clamp(const struct session *s, const char *name, int64_t value) 
         hi = b->slots;
     } else if (strcmp(name, "keep_files_open") == 0) {
         hi = 1;
+    } else if (strcmp(name, "cache_mode") == 0) {
+        hi = VX_CACHE_MODES - 1;
     }
     return (uint32_t)(value < lo ? lo : value > hi ? hi : value);
 }
@@ -71,7 +74,7 @@ static uint32_t clamp(const struct session *s, const char *name, int64_t value) 
 static struct vx_session_knobs knobs_now(const struct session *s) {
     const struct vx_knobs *k = &s->knobs;
     return (struct vx_session_knobs){(int)k->workers_wanted, (int)k->window,
-                                     (int)k->keep_files_open, (int)k->cache_mode};
+                                     (int)k->keep_files_open, (int)k->cache_mode, (int)k->reading};
 }
 
 static void tell(struct session *s, const json_t *change) {
@@ -98,6 +101,10 @@ static bool turn(struct session *s, const char *name, int value) {
     return true;
 }
 
+void knobs_tell(struct session *s) {
+    tell(s, NULL);
+}
+
 void knobs_take(struct session *s) {
     struct vx_session_knobs wish;
     struct vx_err err = {0};
@@ -109,6 +116,7 @@ void knobs_take(struct session *s) {
     if (!workers && !others) {
         return;
     }
+    nearing_wish(s);
     vx_control_set_knobs(&s->control, &s->knobs);
     vx_ring_kick(&s->ring);
     if (workers) {
@@ -119,12 +127,17 @@ void knobs_take(struct session *s) {
     }
 }
 
+static uint32_t planned_cache(const struct vx_brief *b) {
+    int mode = b->cache ? vx_reading_of_word(b->cache) : VX_READ_AUTO;
+    return mode < 0 ? VX_CACHE_AUTO : (uint32_t)mode;
+}
+
 void knobs_load(struct session *s) {
     const struct vx_brief *b = s->o->brief;
     s->knobs = (struct vx_knobs){.workers_wanted = b->workers,
                                  .window = b->window,
                                  .keep_files_open = b->keep_files_open,
-                                 .cache_mode = VX_CACHE_AUTO,
+                                 .cache_mode = planned_cache(b),
                                  .nice = b->nice};
     for (size_t i = 0; vx_live_knobs[i]; i++) {
         const json_t *value = json_object_get(s->live.knobs, vx_live_knobs[i]);
@@ -133,6 +146,7 @@ void knobs_load(struct session *s) {
                 clamp(s, vx_live_knobs[i], json_integer_value(value));
         }
     }
+    nearing_wish(s);
     vx_budget_cpus("", &s->cpus);
     s->cores = vx_budget_cores("");
     tell(s, NULL);

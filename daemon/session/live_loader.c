@@ -2,8 +2,8 @@
 #include "daemon/session/live_loader.h"
 
 #include "base/err.h"
+#include "cache/policy.h"
 #include "daemon/worker_thread.h"
-#include "session/control.h"
 
 /* The value that a key asks for: -1 where it is absent. */
 static int asked(const json_t *wish, const char *key, int planned) {
@@ -14,6 +14,12 @@ static int asked(const json_t *wish, const char *key, int planned) {
     return json_is_integer(v)   ? (int)json_integer_value(v)
            : json_is_boolean(v) ? json_is_true(v)
                                 : planned;
+}
+
+/* The same of "cache", which is a word. */
+static int asked_mode(const json_t *wish) {
+    const char *word = json_string_value(json_object_get(wish, "cache"));
+    return word ? vx_reading_of_word(word) : -1;
 }
 
 static int at_most(const char *key, int value, int most, const char *why, struct vx_err *err) {
@@ -37,7 +43,7 @@ static int samples_ahead(const struct vx_loader_state *s, int window) {
 static json_t *knobs_json(const struct vx_loader_state *s, const struct vx_session_knobs *k) {
     return json_pack("{s:i, s:i, s:b, s:s}", "workers", k->workers, "prefetch",
                      samples_ahead(s, k->window), "keep_files_open", k->keep_files_open, "cache",
-                     "auto");
+                     vx_reading_word((enum vx_reading)k->cache_mode));
 }
 
 int vx_live_loader(struct vx_worker_thread *w, const json_t *wish, bool *ret_changed, json_t **ret,
@@ -51,7 +57,7 @@ int vx_live_loader(struct vx_worker_thread *w, const json_t *wish, bool *ret_cha
         .workers = asked(wish, "workers", s.planned.workers),
         .window = asked(wish, "prefetch", samples_ahead(&s, s.planned.window)),
         .keep_files_open = asked(wish, "keep_files_open", s.planned.keep_files_open),
-        .cache_mode = asked(wish, "cache", VX_CACHE_AUTO)};
+        .cache_mode = asked_mode(wish)};
     int rc = at_most("workers", k.workers, s.workers_max,
                      "so many workers the cores and the memory of this job allow", err);
     if (rc == VX_OK) {
@@ -78,6 +84,8 @@ int vx_live_loader(struct vx_worker_thread *w, const json_t *wish, bool *ret_cha
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     json_object_set_new(o, "planned", knobs_json(&s, &s.planned));
+    json_object_set_new(o, "cache_now",
+                        json_string(vx_reading_word((enum vx_reading)now.reading)));
     json_object_set_new(
         o, "limits", json_pack("{s:i, s:i}", "workers", s.workers_max, "prefetch", s.window_max));
     *ret_changed = changed;

@@ -1,5 +1,6 @@
 /* The loader of a running job as the HTTP interface shows and turns it: {"workers", "prefetch",
- * "keep_files_open", "cache", "planned": {the same keys}, "limits": {"workers", "prefetch"}}.
+ * "keep_files_open", "cache", "cache_now" (what came of it), "planned": {the same keys}, "limits":
+ * {"workers", "prefetch"}}.
  * Thread: loop thread. */
 #ifndef VX_DAEMON_SESSION_LIVE_LOADER_H
 #define VX_DAEMON_SESSION_LIVE_LOADER_H

@@ -38,7 +38,7 @@ static int spawn_worker(struct session *s, uint32_t w, struct vx_err *err) {
     struct vx_proc_options options = {
         .args = args,
         .env = env,
-        .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd},
+        .fds = {s->control.shm.fd, s->timeline.shm.fd, s->ring.shm.fd, s->nearing.held_fd},
         .death_signal = SIGKILL,
         .nice = s->o->brief->nice,
         .oom_score_adj = 500};

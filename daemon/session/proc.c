@@ -16,17 +16,17 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
-#define FIRST_FREE_FD 6 /* behind the three regions */
+#define FIRST_FREE_FD (VX_FD_CONTROL + VX_FD_COUNT) /* behind the regions */
 #define MAX_LINE      (1 << 20)
 
-/* Descriptors moved out of the way of 0..5, so that the dup2 actions in the child cannot overwrite
+/* Descriptors moved out of the way of 0..6, so that the dup2 actions in the child cannot overwrite
  * one another. */
 struct lifted {
-    int fds[3], out, err;
+    int fds[VX_FD_COUNT], out, err;
 };
 
 static void lifted_close(struct lifted *l) {
-    int *all[] = {&l->fds[0], &l->fds[1], &l->fds[2], &l->out, &l->err};
+    int *all[] = {&l->fds[0], &l->fds[1], &l->fds[2], &l->fds[3], &l->out, &l->err};
     for (size_t i = 0; i < VX_COUNTOF(all); i++) {
         if (*all[i] >= 0) {
             close(*all[i]);
@@ -107,7 +107,7 @@ static int spawn(struct vx_proc *p, const struct lifted *l, char **argv, char **
     rc = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     rc = rc ? rc : posix_spawn_file_actions_adddup2(&actions, l->out, 1);
     rc = rc ? rc : posix_spawn_file_actions_adddup2(&actions, l->err, 2);
-    for (int i = 0; !rc && i < 3; i++) {
+    for (int i = 0; !rc && i < VX_FD_COUNT; i++) {
         rc = l->fds[i] < 0
                  ? 0
                  : posix_spawn_file_actions_adddup2(&actions, l->fds[i], VX_FD_CONTROL + i);
@@ -126,7 +126,7 @@ static int spawn(struct vx_proc *p, const struct lifted *l, char **argv, char **
 }
 
 int vx_proc_spawn(struct vx_proc *p, const struct vx_proc_options *options, struct vx_err *err) {
-    struct lifted l = {{-1, -1, -1}, -1, -1};
+    struct lifted l = {{-1, -1, -1, -1}, -1, -1};
     vx_buf_release(&p->line);
     *p = (struct vx_proc){.pidfd = -1, .out_fd = -1, .err_fd = -1, .line = VX_BUF_INIT};
     char setup[VX_CHILD_SETUP_TEXT_SIZE];
@@ -146,9 +146,9 @@ int vx_proc_spawn(struct vx_proc *p, const struct vx_proc_options *options, stru
     argv[0] = name;
     memcpy(argv + 1, options->args, n * sizeof *argv);
     int rc = make_pipes(p, &l) == 0 ? 0 : errno;
-    for (int i = 0; rc == 0 && i < 3; i++) {
-        l.fds[i] = options->fds[i] < 0 ? -1 : lift(options->fds[i]);
-        rc = l.fds[i] >= 0 || options->fds[i] < 0 ? 0 : errno;
+    for (int i = 0; rc == 0 && i < VX_FD_COUNT; i++) {
+        l.fds[i] = options->fds[i] <= 0 ? -1 : lift(options->fds[i]);
+        rc = l.fds[i] >= 0 || options->fds[i] <= 0 ? 0 : errno;
     }
     rc = rc ? rc : spawn(p, &l, argv, env);
     lifted_close(&l);

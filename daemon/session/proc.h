@@ -15,7 +15,7 @@
 struct vx_err;
 
 /* Where a child of a session finds its memory. */
-enum { VX_FD_CONTROL = 3, VX_FD_TIMELINE = 4, VX_FD_RING = 5 };
+enum { VX_FD_CONTROL = 3, VX_FD_TIMELINE = 4, VX_FD_RING = 5, VX_FD_HELD = 6, VX_FD_COUNT = 4 };
 
 #define VX_PROC_TAIL 4096
 
@@ -33,7 +33,7 @@ struct vx_proc {
 struct vx_proc_options {
     char *const *args;      /* NULL-terminated; args[0] = verb */
     const char *const *env; /* NULL-terminated "NAME=value", in front of the inherited ones */
-    int fds[3];             /* control, timeline, ring in this process; -1: none */
+    int fds[VX_FD_COUNT];   /* control, timeline, ring, held in this process; 0 or less: none */
     int death_signal, nice, oom_score_adj;
     uint64_t memory_bytes; /* 0: no limit */
 };

@@ -19,7 +19,7 @@
 #define STOP_NS        (120 * SECOND_NS) /* a stopping step has this long to write its checkpoint */
 #define CANCEL_NS      (20 * SECOND_NS)
 #define RESTART_NS     (SECOND_NS / 5)
-#define POLL_MAX       (7 + 3 * VX_WORKERS_MAX)
+#define POLL_MAX       (10 + 3 * VX_WORKERS_MAX)
 #define REWIND_POLL_MS 2
 
 static void finish(struct session *s, enum vx_session_end end) {
@@ -256,6 +256,7 @@ static nfds_t fill_poll(struct session *s, struct pollfd *fds) {
     add_poll(fds, &n, s->step.err_fd);
     add_poll(fds, &n, s->step.pidfd);
     add_proc(fds, &n, &s->repairs.proc);
+    add_proc(fds, &n, &s->nearing.proc);
     for (uint32_t w = 0; w < s->pool_size; w++) {
         add_proc(fds, &n, &s->pool[w].proc);
     }
@@ -322,7 +323,7 @@ static int make_memory(struct session *s, struct vx_err *err) {
         rc = vx_ring_create(b->channels, b->patch, &b->schedule, b->slots, s->first_q, &s->ring,
                             err);
     }
-    return rc;
+    return rc == VX_OK ? nearing_start(s, err) : rc;
 }
 
 static void run_loop(struct session *s) {
@@ -339,6 +340,7 @@ static void run_loop(struct session *s) {
         step_duties(s);
         pool_reap(s);
         repair_duties(s);
+        nearing_duties(s);
         quarantine_duties(s);
         pool_balance(s);
         vx_oom_watch_roll(&s->oom, "", vx_now_ns());
@@ -355,6 +357,7 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
     s->control.shm = s->timeline.shm = s->ring.shm = (struct vx_shm)VX_SHM_INIT;
     s->step.pidfd = s->step.out_fd = s->step.err_fd = -1;
     s->repairs.proc.pidfd = s->repairs.proc.out_fd = s->repairs.proc.err_fd = -1;
+    s->nearing.proc.pidfd = s->nearing.proc.out_fd = s->nearing.proc.err_fd = -1;
     for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
         s->pool[w].proc.pidfd = s->pool[w].proc.out_fd = s->pool[w].proc.err_fd = -1;
     }
@@ -379,6 +382,7 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
     if (mapped) {
         pool_stop(s);
     }
+    nearing_stop(s);
     vx_proc_release(&s->step);
     if (mapped && options->events.unmapped) {
         options->events.unmapped(options->events.ctx);

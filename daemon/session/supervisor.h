@@ -36,6 +36,7 @@ struct vx_session_knobs {
     int window;          /* samples ahead of the trainer; 0: all slots */
     int keep_files_open; /* 0, 1 */
     int cache_mode;      /* session/control.h, enum vx_cache_mode */
+    int reading;         /* the same: what came of it; of no meaning in a wish */
 };
 
 struct vx_session_mailbox {

@@ -5,12 +5,16 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/own.h"
+#include "cache/policy.h"
+#include "cache/storage.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/supervisor.h"
 #include "db/event.h"
 #include "db/sample.h"
 #include "db/store.h"
 #include "db/tuning.h"
+#include "session/control.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -124,12 +128,31 @@ static void on_verdict(void *ctx, enum vx_verdict_code code, bool began, const j
 
 /* --- decisions --- */
 
+/* The tuner counts tiers, the session ways of reading. */
+static int knob_value(const struct vx_decision *d) {
+    static const int modes[] = {[VX_TUNE_TIER_OPEN] = VX_CACHE_OPEN,
+                                [VX_TUNE_TIER_KEEP] = VX_CACHE_KEEP,
+                                [VX_TUNE_TIER_STAGED] = VX_CACHE_STAGE,
+                                [VX_TUNE_TIER_RAM] = VX_CACHE_MEMORY};
+    bool tier = d->knob == VX_KNOB_TIER;
+    return !tier ? (int)d->to : d->to < VX_COUNTOF(modes) ? modes[d->to] : VX_CACHE_AUTO;
+}
+
+uint32_t vx_desk_tier(const struct vx_session_knobs *k) {
+    bool keep = k->cache_mode == VX_CACHE_KEEP ||
+                (k->cache_mode != VX_CACHE_OPEN && k->keep_files_open);
+    return k->reading == VX_CACHE_MEMORY  ? VX_TUNE_TIER_RAM
+           : k->reading == VX_CACHE_STAGE ? VX_TUNE_TIER_STAGED
+           : keep                         ? VX_TUNE_TIER_KEEP
+                                          : VX_TUNE_TIER_OPEN;
+}
+
 static void turn(struct vx_desk *desk, const struct vx_decision *d) {
-    struct vx_session_knobs wish = {-1, -1, -1, -1};
+    struct vx_session_knobs wish = {-1, -1, -1, -1, 0};
     int *const places[VX_KNOBS] = {&wish.workers, &wish.window, &wish.keep_files_open,
                                    &wish.cache_mode};
-    *places[d->knob] = (int)d->to;
-    atomic_store(&desk->asked[d->knob], (int)d->to);
+    *places[d->knob] = knob_value(d);
+    atomic_store(&desk->asked[d->knob], knob_value(d));
     vx_session_turn(desk->mailbox, &wish);
 }
 
@@ -210,8 +233,15 @@ void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
                               .measured = (double)NAN,
                               .noise = (double)NAN};
     snprintf(row->knob, sizeof row->knob, "%s", vx_knob_word((enum vx_tune_knob)knob));
-    vx_desk_value((enum vx_tune_knob)knob, (uint32_t)from, row->from_value, sizeof row->from_value);
-    vx_desk_value((enum vx_tune_knob)knob, (uint32_t)to, row->to_value, sizeof row->to_value);
+    if (knob == VX_KNOB_TIER) {
+        snprintf(row->from_value, sizeof row->from_value, "%s",
+                 vx_reading_word((enum vx_reading)from));
+        snprintf(row->to_value, sizeof row->to_value, "%s", vx_reading_word((enum vx_reading)to));
+    } else {
+        vx_desk_value((enum vx_tune_knob)knob, (uint32_t)from, row->from_value,
+                      sizeof row->from_value);
+        vx_desk_value((enum vx_tune_knob)knob, (uint32_t)to, row->to_value, sizeof row->to_value);
+    }
     submit(desk->store, begin_op, row);
 }
 
@@ -254,6 +284,15 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b, uint32_t 
                                                             : cpu    ? b->threads
                                                                      : 1,
                                            .worker_bytes = 64u << 20};
+    struct vx_storage storage;
+    if (vx_storage_probe(b->cache_dir, &storage, NULL) == VX_OK &&
+        storage.kind != VX_STORAGE_UNKNOWN) {
+        ret->facts.storage_known = true;
+        ret->facts.storage = storage.kind == VX_STORAGE_NETWORK      ? VX_TUNE_NETWORK
+                             : storage.kind == VX_STORAGE_ROTATIONAL ? VX_TUNE_ROTATIONAL
+                             : storage.kind == VX_STORAGE_MEMORY     ? VX_TUNE_MEMORY
+                                                                     : VX_TUNE_SOLID;
+    }
     const uint32_t setting[VX_KNOBS] = {workers, b->window ? b->window : b->slots,
                                         b->keep_files_open, 0};
     memcpy(ret->setting, setting, sizeof setting);

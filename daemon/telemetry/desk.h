@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct vx_brief;
+struct vx_session_knobs;
 struct vx_session_mailbox;
 struct vx_store;
 
@@ -32,6 +33,8 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief, uint3
  * somebody did, and that is a row of the log too. On the thread that runs the job. */
 void vx_desk_changed(struct vx_desk *desk, const json_t *change);
 /* The value of a knob in the words of the tuning log and the API: "3", "true", "memory". */
+/* The tier (core/tune, enum vx_tune_tier) that a session reads from. */
+uint32_t vx_desk_tier(const struct vx_session_knobs *k);
 void vx_desk_value(enum vx_tune_knob knob, uint32_t value, char *buf, size_t size);
 
 #endif

@@ -1,6 +1,8 @@
 /* From the timeline of one session to figures for people. */
 #include "daemon/telemetry/watched.h"
 
+#include "cache/policy.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -75,6 +77,7 @@ void watched_sample(struct watched *w, struct totals *totals) {
         }
     } while (n == 64);
     w->has_progress |= vx_timeline_progress(&w->timeline, &w->progress);
+    vx_timeline_keeper(&w->timeline, &w->keeper);
     take_pulse(w);
     memset(w->worker_states, 0, sizeof w->worker_states);
     for (uint32_t i = 0; i < VX_WORKERS_MAX; i++) {
@@ -135,6 +138,16 @@ json_t *watched_progress(const struct watched *w) {
     if (w->iterations == 0) { /* ends by the clock */
         json_object_del(o, "iterations");
         json_object_del(o, "total");
+    }
+    if (w->keeper.state != VX_NEARING_NOTHING) {
+        const struct vx_keeper_record *k = &w->keeper;
+        json_object_set_new(o, "cache",
+                            json_pack("{s:s, s:s, s:I, s:I, s:i, s:i}", "mode",
+                                      vx_reading_word((enum vx_reading)k->mode), "state",
+                                      vx_nearing_name(k->state), "done_bytes",
+                                      (json_int_t)k->bytes_done, "total_bytes",
+                                      (json_int_t)k->bytes_total, "done", (int)k->cases_done,
+                                      "total", (int)k->cases_total));
     }
     set_real(o, "train_loss", p->loss);
     set_real(o, "val_loss", p->val_loss);

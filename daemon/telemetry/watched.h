@@ -42,6 +42,7 @@ struct watched {
     uint32_t epochs, iterations, val_iterations, workers;
     json_t *quarantined; /* owned array of case names; NULL: none */
     struct vx_timeline timeline;
+    struct vx_keeper_record keeper; /* what brings the store nearer is doing */
     struct vx_ring ring;
     uint64_t last_seq;
     struct window_step window[WINDOW_STEPS];

@@ -407,7 +407,7 @@ Test(api_jobs, loader_knobs_are_checked_and_turned_while_it_runs) {
     reply_free(&r);
     static const char *const bad[] = {"{\"workers\":0}",         "{\"workers\":1.5}",
                                       "{\"workers\":\"many\"}",  "{\"prefetch\":1}",
-                                      "{\"keep_files_open\":1}", "{\"cache\":\"warm\"}",
+                                      "{\"keep_files_open\":1}", "{\"cache\":\"fast\"}",
                                       "{\"batch_size\":4}"};
     for (size_t i = 0; i < VX_COUNTOF(bad); i++) {
         EXPECT_PROBLEM(PATCH(s, "/v1/jobs/1/loader", bad[i]), 422, "invalid_request");

@@ -1,6 +1,8 @@
 /* Worker processes on a ring: the same bytes for any number of them, through kills, rewinds, and
  * changes of the pool. */
 #include "base/hash.h"
+#include "cache/held.h"
+#include "cache/stage.h"
 #include "loader/made_up_store.h"
 #include "loader/maker.h"
 #include "loader/sampler.h"
@@ -26,6 +28,8 @@ struct pool {
     struct vx_timeline timeline;
     struct vx_ring ring;
     pid_t pid[MAX_WORKERS];
+    const char *stage_dir; /* for workers spawned from now on */
+    int held_fd;
 };
 
 /* What a sample is: its bytes and where they came from. */
@@ -54,7 +58,9 @@ static void spawn(struct pool *p, uint16_t id) {
                                      .timeline = &p->timeline,
                                      .ring = &p->ring,
                                      .recipe = p->recipe,
-                                     .cache_dir = p->store.dir};
+                                     .cache_dir = p->store.dir,
+                                     .stage_dir = p->stage_dir,
+                                     .held_fd = p->held_fd};
         struct vx_err err = {0};
         int rc = vx_worker_run(&c, NULL, &err);
         _exit(rc == VX_OK ? 0 : rc == VX_E_CORRUPT ? 3 : 2);
@@ -452,6 +458,72 @@ Test(loader_worker, leaves_while_it_waits_for_a_repair) {
         usleep(1000);
     }
     pool_close(&p); /* checks that it ends well and claims nothing any more */
+}
+
+/* --- reading modes --- */
+
+/* Three workers, and every way of reading in turns while they work: from files opened each time or
+ * kept, from copies of which half are there, out of memory of which cases come and go. */
+static void check_modes(struct pool *p, const struct print *want) {
+    struct vx_cache *cache = NULL;
+    struct vx_stage *stage = NULL;
+    struct vx_held *held = NULL;
+    struct vx_err err = {0};
+    char fast[96];
+    snprintf(fast, sizeof fast, "%s/fast", p->store.root);
+    cr_assert_eq(vx_mkdirs(fast, 0755, &err), VX_OK);
+    cr_assert_eq(vx_cache_open(p->store.dir, &cache, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_stage_open(fast, "D", cache, &stage, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_stage_own(stage, &err), VX_OK);
+    for (size_t i = 0; i < STORE_CASES; i += 2) {
+        cr_assert_eq(vx_stage_copy(stage, i, NULL, NULL, &err), VX_OK, "%s", err.text);
+    }
+    cr_assert_eq(vx_held_create(&p->held_fd, &err), VX_OK);
+    cr_assert_eq(vx_held_fill(p->held_fd, cache, &held, &err), VX_OK, "%s", err.text);
+    p->stage_dir = vx_stage_dir(stage);
+    for (uint16_t i = 0; i < 3; i++) {
+        spawn(p, i);
+    }
+    for (uint64_t q = 0; q < SAMPLES; q++) {
+        struct vx_knobs k = {.workers_wanted = 3, .keep_files_open = q / 2 % 2};
+        k.reading = (uint32_t)(q % VX_CACHE_MODES);
+        k.cache_mode = q % 5 == 0 ? VX_CACHE_OPEN : k.reading;
+        vx_control_set_knobs(&p->control, &k);
+        if (q % 3 == 0) {
+            cr_assert_eq(vx_held_load(held, q % STORE_CASES, &err), VX_OK);
+        } else if (q % 7 == 0) {
+            vx_held_drop(held, q % STORE_CASES);
+        }
+        check_next(p, q, want);
+    }
+    vx_held_close(held);
+    vx_stage_close(stage);
+    vx_cache_free(cache);
+}
+
+Test(loader_worker, no_way_of_reading_changes_a_byte) {
+    struct pool p;
+    static struct print want[SAMPLES];
+    struct vx_worker_record r;
+    uint64_t held = 0, decoded = 0, faults = 0;
+    pool_open(&p, 0);
+    expected(&p, want);
+    check_modes(&p, want);
+    vx_session_gate(&p.control, &p.ring, VX_GATE_STOPPED);
+    for (uint16_t i = 0; i < 3; i++) {
+        int status;
+        cr_assert_eq(waitpid(p.pid[i], &status, 0), p.pid[i]);
+        cr_assert_eq(status, 0);
+        cr_assert(vx_timeline_worker(&p.timeline, i, &r));
+        held += r.bytes_held;
+        decoded += r.bytes_decoded;
+        faults += r.stage_faults;
+        p.pid[i] = 0;
+    }
+    cr_assert(held > 0 && decoded > 0 && faults == 0, "%d held, %d decoded, %d faults", (int)held,
+              (int)decoded, (int)faults);
+    close(p.held_fd);
+    pool_close(&p);
 }
 
 Test(loader_worker, refuses_a_ring_of_other_shapes) {

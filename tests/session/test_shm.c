@@ -110,7 +110,7 @@ Test(session_shm, refuses_a_ring_whose_descriptor_lies) {
 }
 
 Test(session_control, carries_knobs_gate_and_worker_table) {
-    struct vx_knobs knobs = {2, 16, 1, VX_CACHE_WILLNEED, -3, 0}, seen;
+    struct vx_knobs knobs = {2, 16, 1, VX_CACHE_WARM, -3, VX_CACHE_KEEP}, seen;
     struct vx_control c = {VX_SHM_INIT}, other = {VX_SHM_INIT};
     cr_assert_eq(vx_control_create(&knobs, &c, NULL), VX_OK);
     cr_assert_eq(vx_control_map(dup(c.shm.fd), &other, NULL), VX_OK);

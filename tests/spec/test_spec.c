@@ -1,4 +1,5 @@
 #include "base/err.h"
+#include "base/io.h"
 #include "base/json.h"
 #include "base/own.h"
 #include "plan/splits.h"
@@ -107,6 +108,30 @@ static const struct {
     {"\"loader\": {\"workers\": 65}", "/loader/workers", "out_of_range"},
     {"\"loader\": {\"workers\": \"many\"}", "/loader/workers", "wrong_type"},
     {"\"loader\": {\"keep_files_open\": 1}", "/loader/keep_files_open", "wrong_type"},
+    {"\"loader\": {\"cache\": \"fast\"}", "/loader/cache", "invalid_value"},
+    {"\"loader\": {\"cache\": 3}", "/loader/cache", "wrong_type"},
+    {"\"loader\": {\"cache\": {}}", "/loader/cache/stage", "missing"},
+    {"\"loader\": {\"cache\": {\"stage\": 3}}", "/loader/cache/stage", "wrong_type"},
+    {"\"loader\": {\"cache\": {\"stage\": \"scratch\"}}", "/loader/cache/stage", "invalid_value"},
+    {"\"loader\": {\"cache\": {\"stage\": \"/scratch\", \"days\": 3}}", "/loader/cache/days",
+     "unknown_key"},
+    {"\"loader\": {\"cache\": \"open\", \"keep_files_open\": true}", "/loader/keep_files_open",
+     "invalid_value"},
+    {"\"loader\": {\"cache\": \"keep\", \"keep_files_open\": false}", "/loader/keep_files_open",
+     "invalid_value"},
+    {"\"loader\": {\"sharded_epochs\": 3}", "/loader/sharded_epochs", "wrong_type"},
+    {"\"loader\": {\"sharded_epochs\": {\"epochs\": 2}}", "/loader/sharded_epochs/cases",
+     "missing"},
+    {"\"loader\": {\"sharded_epochs\": {\"cases\": 2}}", "/loader/sharded_epochs/epochs",
+     "missing"},
+    {"\"loader\": {\"sharded_epochs\": {\"cases\": 0, \"epochs\": 2}}",
+     "/loader/sharded_epochs/cases", "out_of_range"},
+    {"\"loader\": {\"sharded_epochs\": {\"cases\": 2.5, \"epochs\": 2}}",
+     "/loader/sharded_epochs/cases", "out_of_range"},
+    {"\"loader\": {\"sharded_epochs\": {\"cases\": \"all\", \"epochs\": 2}}",
+     "/loader/sharded_epochs/cases", "wrong_type"},
+    {"\"loader\": {\"sharded_epochs\": {\"cases\": 2, \"epochs\": 0}}",
+     "/loader/sharded_epochs/epochs", "out_of_range"},
     {"\"augment\": {\"where\": \"gpu\"}", "/augment/where", "not_supported"},
     {"\"precision\": \"fp8\"", "/precision", "invalid_value"},
     {"\"inference\": {\"step_size\": 0}", "/inference/step_size", "out_of_range"},
@@ -320,4 +345,43 @@ Test(spec_canonical, pretrained_weights_are_kept_where_asked_for) {
     s.training.pretrained_weights[0] = '\0';
     vx_auto_json json_t *without = vx_spec_to_json(&s);
     cr_expect_null(json_object_get(json_object_get(without, "training"), "pretrained_weights"));
+}
+
+/* Ways of reading and sharded epochs, there and back; a spec without them stays as it was. */
+Test(spec_parse, reading) {
+    static const struct {
+        const char *loader, *cache, *stage;
+        double cases;
+        int epochs;
+    } rows[] = {
+        {"{}", "auto", "", 0, 0},
+        {"{\"cache\": \"open\"}", "open", "", 0, 0},
+        {"{\"cache\": \"keep\", \"keep_files_open\": true}", "keep", "", 0, 0},
+        {"{\"cache\": \"warm\"}", "warm", "", 0, 0},
+        {"{\"cache\": \"memory\"}", "memory", "", 0, 0},
+        {"{\"cache\": \"stage\"}", "stage", "", 0, 0},
+        {"{\"cache\": {\"stage\": \"/scratch/x\"}}", "stage", "/scratch/x", 0, 0},
+        {"{\"sharded_epochs\": {\"cases\": 64, \"epochs\": 5}}", "auto", "", 64, 5},
+        {"{\"sharded_epochs\": {\"cases\": 0.25, \"epochs\": 1}}", "auto", "", 0.25, 1},
+    };
+    for (size_t i = 0; i < VX_COUNTOF(rows); i++) {
+        struct vx_job_spec s, again;
+        struct vx_json_problems ps = {0};
+        struct vx_err err = {0};
+        vx_auto_free char *text = vx_strf(
+            "{\"type\": \"train\", \"dataset\": \"Dataset004_Hippocampus\", \"loader\": %s}",
+            rows[i].loader);
+        cr_assert_eq(parse(text, &s, &ps), VX_OK, "%s: %s %s", rows[i].loader, ps.list[0].pointer,
+                     ps.list[0].text);
+        vx_auto_json json_t *json = vx_spec_to_json(&s);
+        cr_assert_eq(json_object_get(json_object_get(json, "loader"), "sharded_epochs") != NULL,
+                     rows[i].cases > 0);
+        cr_assert_eq(vx_spec_from_stored(json, &again, &err), VX_OK, "%s", err.text);
+        vx_auto_json json_t *twice = vx_spec_to_json(&again);
+        cr_assert(json_equal(json, twice), "%s", rows[i].loader);
+        cr_assert_str_eq(again.loader.cache, rows[i].cache);
+        cr_assert_str_eq(again.loader.stage, rows[i].stage);
+        cr_assert_eq(again.loader.window_cases, rows[i].cases);
+        cr_assert_eq(again.loader.window_epochs, rows[i].epochs);
+    }
 }

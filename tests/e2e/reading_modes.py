@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""Every way of reading, turned while a training runs, and what makes it fail: the weights stay the same.
+
+  reading_modes.py VOXELD
+"""
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
+from voxeld import PHANTOM, Daemon, call, phantom, wait_for  # noqa: E402
+
+SIZE = ("--cases", "10", "--shape", "20,24,20", "--labels", "2", "--seed", "3")
+MODES = ("open", "keep", "warm", "stage", "memory", "auto")
+checks = 0
+
+
+def expect(condition, what):
+    global checks
+    checks += 1
+    if not condition:
+        raise SystemExit(f"reading_modes: {what}")
+
+
+def spec(name, iterations=12, **loader):
+    return {"type": "train", "dataset": PHANTOM, "configuration": "3d_fullres", "fold": 0, "results": {"name": name},
+            "training": {"epochs": 2, "iterations_per_epoch": iterations, "val_iterations_per_epoch": 1},
+            "plan": {"batch_size": 2, "patch_size": [16, 16, 16], "features_per_stage": [8, 16]},
+            "loader": {"tune": "off", **loader}, "inference": {"mirroring": False}}
+
+
+class Run:
+    def __init__(self, daemon, work):
+        self.daemon, self.work = daemon, work
+
+    def events(self, job, name="cache"):
+        return [e["data"] for e in self.daemon.get(f"/v1/jobs/{job}/events?follow=false")["events"] if e["type"] == name]
+
+    def chosen(self, job):
+        """The choices of a job, in order."""
+        return [e for e in self.events(job) if "asked" in e]
+
+    def weights(self, name):
+        [path] = (self.work / "state" / "results").rglob(f"{name}__*/fold_0/checkpoint_final.safetensors")
+        data = path.read_bytes()
+        return hashlib.sha256(data[8 + int.from_bytes(data[:8], "little"):]).hexdigest()
+
+    def train(self, name, **loader):
+        job = self.daemon.submit(spec(name, **loader))
+        document = self.daemon.finished(job, 180)
+        expect(document["state"] == "succeeded", f"{name}: {document['state']} {document.get('reason')}")
+        return job
+
+    def turn(self, job, mode):
+        status, reply = call("PATCH", f"{self.daemon.url}/v1/jobs/{job}/loader", {"cache": mode}, self.daemon.auth)
+        expect(status in (200, 202), f"turning to {mode}: {status} {reply}")
+        return reply
+
+    def keeper(self):
+        """The process that brings data nearer, of the only running job."""
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = path.read_bytes().split(b"\0")
+                parent = int((path.parent / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except OSError:
+                continue
+            if len(words) > 1 and words[1] == b"keeper" and parent == self.daemon.process.pid:
+                return int(path.parent.name)
+        return None
+
+
+def check_automatic(run):
+    job = run.train("whole")
+    choice = run.chosen(job)[0]
+    expect(choice["asked"] == "auto" and choice["mode"] == "memory", f"chosen: {choice}")
+    expect("decoded" in choice["reason"] and choice["decoded_bytes"] > choice["store_bytes"] > 0, f"reason: {choice}")
+    done = [e for e in run.events(job) if e.get("state") == "done"]
+    expect(done and done[0]["done"] == done[0]["total"] == 10, f"held: {done}")
+    expect(run.daemon.get(f"/v1/jobs/{job}")["progress"]["cache"]["state"] == "done", "its progress is not in the document")
+
+
+def check_each(run):
+    for mode in MODES[:-1]:
+        run.train(mode, cache=mode)
+        expect(run.weights(mode) == run.weights("whole"), f"cache {mode} changed the weights")
+    [stage] = (run.work / "fast").glob("voxeld-stage/*/*")
+    expect(len(list(stage.glob("cases/*~*"))) == 10, "not every case is staged")
+
+
+def check_live(run):
+    """Turned through all modes while it trains, and the keeper killed on the way."""
+    job = run.daemon.submit(spec("turned", 150))
+    plain = lambda: run.daemon.get(f"/v1/jobs/{job}/loader")
+    wait_for("the loader", lambda: plain().get("cache"), 60)
+    seen = []
+    for mode in MODES:
+        run.turn(job, mode)
+        wanted = ("memory",) if mode == "auto" else (mode,)
+        wait_for(f"reading by {mode}", lambda: plain().get("cache_now") in wanted, 30)
+        seen.append(plain()["cache"])
+    expect(tuple(seen) == MODES, f"turned to {seen}")
+    before = run.keeper()
+    os.kill(before, signal.SIGKILL)
+    wait_for("another keeper", lambda: run.keeper() not in (None, before), 30)
+    wait_for("its choice", lambda: len(run.chosen(job)) and "killed" in run.chosen(job)[-1]["reason"], 30)
+    expect(run.chosen(job)[-1]["mode"] == "keep", f"after a kill: {run.chosen(job)[-1]}")
+    document = run.daemon.finished(job, 300)
+    expect(document["state"] == "succeeded", f"turned: {document.get('reason')}")
+    run.train("unturned", cache="open", iterations=150)
+    expect(run.weights("turned") == run.weights("unturned"), "turning changed the weights")
+
+
+def check_full_stage(run, small):
+    """A disk that fills while cases are copied: what is there is used, the rest read where it lies."""
+    job = run.train("full", cache={"stage": str(small)})
+    stopped = [e for e in run.events(job) if e.get("state") == "stopped"]
+    refused = [e for e in run.chosen(job) if e["mode"] != "stage"]
+    expect(stopped or refused, f"nobody noticed: {run.events(job)}")
+    expect(run.weights("full") == run.weights("whole"), "a full disk changed the weights")
+
+
+def check_refusals(run):
+    status, reply = run.daemon.post("/v1/jobs", spec("x", cache={"stage": "fast"}))
+    expect(status == 422 and reply["errors"][0]["pointer"] == "/loader/cache/stage", f"relative: {status} {reply}")
+    for folder, code in (("/etc", "stage_not_allowed"), (str(run.work / "fast" / "nothing"), "no_stage_folder")):
+        job = run.daemon.submit(spec("x", cache={"stage": folder}))
+        document = run.daemon.finished(job, 60)
+        expect(document["state"] == "failed" and document["reason"]["code"] == code, f"{folder}: {document['reason']}")
+
+
+def check_windows(run):
+    """Sharded epochs: other batches than without, the same ones whatever the number of workers."""
+    window = {"cases": 3, "epochs": 1}
+    job = run.train("windows1", sharded_epochs=window, workers=1)
+    expect(run.chosen(job)[0]["mode"] == "memory" and "windows" in run.chosen(job)[0]["reason"], f"{run.chosen(job)}")
+    run.train("windows2", sharded_epochs=window, workers=2, cache="open")
+    expect(run.weights("windows1") == run.weights("windows2"), "workers or reading changed the batches of a window")
+    expect(run.weights("windows1") != run.weights("whole"), "a window changed nothing")
+
+
+def mounted(folder):
+    """A file system of 100 kB; where this may not be mounted, a folder as it is."""
+    folder.mkdir()
+    return subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "none", folder], capture_output=True).returncode == 0
+
+
+def main():
+    voxeld = Path(sys.argv[1]).resolve()
+    work = Path(tempfile.mkdtemp(prefix="vx-reading-"))
+    daemon, small = None, False
+    try:
+        phantom(voxeld, work / "data", PHANTOM, *SIZE)
+        (work / "fast").mkdir()
+        small = mounted(work / "fast" / "small")
+        daemon = Daemon(voxeld, work, "--stage", work / "fast")
+        run = Run(daemon, work)
+        expect(daemon.register()["state"] == "ready", "the phantom was refused")
+        check_automatic(run)
+        check_each(run)
+        check_live(run)
+        check_windows(run)
+        check_refusals(run)
+        if small:
+            check_full_stage(run, work / "fast" / "small")
+        print(f"reading_modes: {checks} checks" + ("" if small else ", no small disk to fill"))
+    finally:
+        if daemon:
+            daemon.stop()
+        if small:
+            subprocess.run(["umount", work / "fast" / "small"])
+        shutil.rmtree(work, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
