@@ -106,9 +106,21 @@ static const char *folder_for_many_files(void) {
     return tmp ? tmp : room ? "/dev/shm" : "/tmp";
 }
 
+static char made[256]; /* the lab of this process; removed also where a scene fails */
+static pid_t owner;
+
+static void remove_made(void) {
+    if (made[0] && getpid() == owner) {
+        vx_remove_tree(made, NULL);
+    }
+}
+
 void lab_open(struct lab *lab, int cases) {
     snprintf(lab->dir, sizeof lab->dir, "%s/voxeld-pool-XXXXXX", folder_for_many_files());
     must(mkdtemp(lab->dir) != NULL, lab->dir);
+    snprintf(made, sizeof made, "%s", lab->dir);
+    owner = getpid();
+    atexit(remove_made);
     fflush(stdout);
     pid_t pid = fork(); /* verbs talk on stdout, and are made for a process of their own */
     if (pid == 0) {
@@ -123,7 +135,8 @@ void lab_open(struct lab *lab, int cases) {
 
 void lab_close(struct lab *lab) {
     free(lab->brief_path);
-    vx_remove_tree(lab->dir, NULL);
+    remove_made();
+    made[0] = '\0';
 }
 
 /* --- sessions --- */
