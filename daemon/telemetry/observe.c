@@ -4,6 +4,7 @@
 #include "daemon/evidence/host.h"
 #include "daemon/evidence/residency.h"
 #include "daemon/telemetry/gpus.h"
+#include "daemon/telemetry/stuck.h"
 #include "daemon/telemetry/watched.h"
 
 #include <string.h>
@@ -48,6 +49,9 @@ static void gather(struct observation *o, struct watched *w, const struct vx_hos
     for (int c = 0; c < VX_VERDICTS; c++) {
         if ((tale->news.began | tale->news.ended) >> c & 1u) {
             tale->verdict[c] = verdict_of(w->diagnosis, (enum vx_verdict_code)c);
+            if (c == VX_VERDICT_HANG && tale->news.began >> c & 1u) {
+                json_object_set_new(tale->verdict[c], "processes", stuck_json("", w, now_ns));
+            }
         }
     }
     for (size_t i = 0; i < VX_COUNTOF(sample_steps); i++) {
