@@ -409,6 +409,7 @@ static bool same_sources(const struct vx_cache_info *info, const struct vx_cache
 static bool store_is_current(const struct work *w, const char *store_dir) {
     vx_auto_cache struct vx_cache *cache = NULL;
     bool current = vx_cache_open(store_dir, &cache, NULL) == VX_OK &&
+                   strcmp(vx_cache_key_hex(cache), w->key.hex) == 0 && /* no other plan's */
                    vx_cache_n_cases(cache) == w->raw.n_cases;
     for (size_t i = 0; current && i < w->raw.n_cases; i++) {
         const struct vx_rawset_case *c = &w->raw.cases[i];

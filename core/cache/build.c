@@ -1,5 +1,6 @@
 #include "cache/build.h"
 #include "cache/meta.h"
+#include "cache/store.h"
 
 #include "base/err.h"
 #include "base/hash.h"
@@ -19,6 +20,7 @@ struct vx_cache_builder {
     char *dir, *cases;        /* owned: the store, and its folder of cases */
     char *key_hex, *key_text; /* owned */
     int lock;                 /* descriptor that holds the flock */
+    struct vx_cache *before;  /* owned: the set as it was when the builder opened it; NULL: none */
 };
 
 char *vx_cache_store_dir(const char *dataset_dir, const char *key_hex) {
@@ -126,6 +128,9 @@ int vx_cache_build_open(const char *dataset_dir, const char *key_hex, const char
     if (rc == VX_OK) {
         rc = write_group(b->cases, err);
     }
+    if (rc == VX_OK) {
+        vx_cache_open(b->dir, &b->before, NULL); /* none, or none that can be read: all is new */
+    }
     if (rc != VX_OK) {
         vx_cache_build_close(b);
         return rc;
@@ -139,6 +144,7 @@ struct vx_cache_builder *vx_cache_build_close(struct vx_cache_builder *b) {
         if (b->lock >= 0) {
             close(b->lock);
         }
+        vx_cache_free(b->before);
         free(b->dir);
         free(b->cases);
         free(b->key_hex);
@@ -210,7 +216,9 @@ static int find_member(const struct vx_cache_builder *b, const struct vx_cache_m
     if (rc != VX_OK) {
         return rc;
     }
-    bool whole = same_sources(&meta.info, m) && strcmp(meta.info.name, m->name) == 0 &&
+    bool own =
+        !meta.key[0] || strcmp(meta.key, b->key_hex) == 0; /* not copied from another plan's */
+    bool whole = own && same_sources(&meta.info, m) && strcmp(meta.info.name, m->name) == 0 &&
                  files_have_their_sizes(dir, &meta);
     vx_cache_meta_release(&meta);
     if (!whole) {
@@ -227,7 +235,17 @@ static int find_member(const struct vx_cache_builder *b, const struct vx_cache_m
 bool vx_cache_build_has_case(const struct vx_cache_builder *b, const struct vx_cache_member *m) {
     vx_auto_free char *folder = NULL;
     char sha256[VX_SHA256_HEX];
-    return find_member(b, m, &folder, sha256, NULL) == VX_OK;
+    if (find_member(b, m, &folder, sha256, NULL) != VX_OK) {
+        return false;
+    }
+    /* a case.json that was changed since the set was complete describes it no longer */
+    const struct vx_cache_entry *entry = b->before ? vx_cache_find(b->before, m->name) : NULL;
+    if (!entry || strcmp(entry->folder, folder) != 0) {
+        return true;
+    }
+    vx_auto_cache_case struct vx_cache_case *c = NULL;
+    return vx_cache_case_open(b->before, m->name, &c, NULL) ==
+           VX_OK; /* and its indices are whole */
 }
 
 static bool listed(const char *name, const void *arg) {

@@ -138,6 +138,9 @@ int vx_cache_case_open(struct vx_cache *cache, const char *name, struct vx_cache
                        struct vx_err *err);
 struct vx_cache_case *vx_cache_case_free(struct vx_cache_case *c);
 const struct vx_cache_info *vx_cache_case_info(const struct vx_cache_case *c); /* borrowed */
+/* The patch that the chunks of a case were shaped for; where it cannot be opened, or is NULL, that
+ * of the first case that can: one build writes a store as a rule. 0 where nobody knows. */
+void vx_cache_patch(struct vx_cache *cache, const char *name, int64_t ret_patch[3]);
 /* What its arrays take in files, and decoded. */
 void vx_cache_case_bytes(const struct vx_cache_case *c, uint64_t *ret_files, uint64_t *ret_dense);
 

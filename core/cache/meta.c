@@ -91,7 +91,7 @@ json_t *vx_cache_meta_to_json(const struct vx_cache_meta *m) {
                                                  (json_int_t)s->mtime_ns));
     }
     json_t *geometry = in->geometry ? json_incref(in->geometry) : json_object();
-    return json_pack(
+    json_t *doc = json_pack(
         "{s:i,s:s,s:i,s:b,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o}", "format",
         VX_CACHE_FORMAT, "name", in->name, "channels", in->n_channels, "has_seg", (int)in->has_seg,
         "shape", ints(in->shape), "spacing", reals(in->spacing), "shape_raw", ints(in->shape_raw),
@@ -99,6 +99,10 @@ json_t *vx_cache_meta_to_json(const struct vx_cache_meta *m) {
         ints(in->crop_hi), "shape_cropped", ints(in->shape_cropped), "chunk",
         ints(&m->arrays[VX_CACHE_ARRAY_IMAGE].shard.chunk[1]), "patch", ints(in->patch), "geometry",
         geometry, "classes", classes, "sources", sources, "arrays", arrays_to_json(m));
+    if (doc && m->key[0]) {
+        json_object_set_new(doc, "key", json_string(m->key));
+    }
+    return doc;
 }
 
 static void get_ints(const json_t *doc, const char *key, int64_t lo, int64_t out[3],
@@ -259,6 +263,7 @@ int vx_cache_meta_from_json(const json_t *doc, struct vx_cache_meta *ret, struct
                        VX_CACHE_FORMAT);
     }
     get_info(doc, &m.info, chunk, &ps);
+    vx_json_get_string(doc, "", "key", m.key, sizeof m.key, &ps);
     int rc = get_classes(doc, &m.info, &ps);
     if (rc == VX_OK) {
         rc = get_sources(doc, &m.info, &ps);

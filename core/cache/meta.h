@@ -5,6 +5,8 @@
 #include "cache/cache.h"
 #include "cache/shard.h"
 
+#include "base/hash.h"
+
 enum vx_cache_array {
     VX_CACHE_ARRAY_IMAGE,
     VX_CACHE_ARRAY_SEG,
@@ -20,6 +22,7 @@ struct vx_cache_layout {
 
 struct vx_cache_meta {
     struct vx_cache_info info;
+    char key[VX_SHA256_HEX]; /* of the store it was made for; "" in the cases of earlier versions */
     struct vx_cache_layout arrays[VX_CACHE_N_ARRAYS];
 };
 

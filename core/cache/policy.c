@@ -98,7 +98,10 @@ static void from_files(const struct vx_cache_facts *f, struct vx_cache_choice *c
 static void without_room(const struct vx_cache_facts *f, struct vx_cache_choice *c) {
     char why[192];
     const char *on = vx_storage_word(f->storage);
-    if (fast(f->storage)) {
+    if (f->memory_available == 0 && !fast(f->storage)) {
+        snprintf(why, sizeof why, "files are read where they lie, on %s storage", on);
+        from_files(f, c, why);
+    } else if (fast(f->storage)) {
         snprintf(why, sizeof why, "%s storage is fast enough to read from", on);
         from_files(f, c, why);
     } else if (fits_page_cache(f)) {

@@ -59,13 +59,10 @@ static int compare(const char *folder, const struct vx_cache_entry *entry, struc
     return VX_OK;
 }
 
-/* The patch the case's chunks were shaped for. Where its own case.json is lost, that of the first
- * other case that can be read: they were written by one build as a rule, and `compare` finds out
- * where not. */
-static void find_patch(struct vx_cache *cache, const char *name, int64_t ret[3]) {
+void vx_cache_patch(struct vx_cache *cache, const char *name, int64_t ret[3]) {
     vx_auto_cache_case struct vx_cache_case *c = NULL;
     memset(ret, 0, 3 * sizeof *ret);
-    int rc = vx_cache_case_open(cache, name, &c, NULL);
+    int rc = name ? vx_cache_case_open(cache, name, &c, NULL) : VX_E_NOT_FOUND;
     for (size_t i = 0; rc != VX_OK && i < vx_cache_n_cases(cache); i++) {
         rc = vx_cache_case_open(cache, vx_cache_case_name(cache, i), &c, NULL);
     }
@@ -77,11 +74,13 @@ static void find_patch(struct vx_cache *cache, const char *name, int64_t ret[3])
 static int remake(const char *dir, const struct vx_cache_entry *entry, const int64_t patch[3],
                   vx_cache_make_fn *make, void *ctx, struct vx_err *err) {
     vx_auto_free char *cases = vx_strf("%s/cases", dir);
+    const char *key = strrchr(dir, '/') + 1; /* a case says which store it was made for */
     vx_auto_free char *scratch = vx_strf("%s/cases/" SCRATCH, dir);
-    vx_auto_free char *below = vx_strf("%s/cases/" SCRATCH "/cases", dir);
-    vx_auto_free char *made = vx_strf("%s/cases/" SCRATCH "/cases/%s", dir, entry->folder);
+    vx_auto_free char *store = vx_strf("%s/cases/" SCRATCH "/%s", dir, key);
+    vx_auto_free char *below = vx_strf("%s/cases/" SCRATCH "/%s/cases", dir, key);
+    vx_auto_free char *made = vx_strf("%s/cases/" SCRATCH "/%s/cases/%s", dir, key, entry->folder);
     vx_auto_free char *final = vx_strf("%s/cases/%s", dir, entry->folder);
-    if (!cases || !scratch || !below || !made || !final) {
+    if (!cases || !scratch || !store || !below || !made || !final) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     int rc = vx_remove_tree(scratch, err);
@@ -89,7 +88,7 @@ static int remake(const char *dir, const struct vx_cache_entry *entry, const int
         rc = vx_mkdirs(below, 0755, err);
     }
     if (rc == VX_OK) {
-        rc = make(ctx, scratch, patch, err);
+        rc = make(ctx, store, patch, err);
     }
     if (rc == VX_OK) {
         rc = compare(made, entry, err);
@@ -119,7 +118,7 @@ int vx_cache_build_repair(struct vx_cache_builder *b, const struct vx_cache_memb
         return rc == VX_OK ? VX_OK : vx_fail(err, rc, NULL, "%s", damage.text);
     }
     int64_t patch[3];
-    find_patch(cache, m->name, patch);
+    vx_cache_patch(cache, m->name, patch);
     rc = remake(vx_cache_dir(cache), entry, patch, make, ctx, err);
     if (rc == VX_OK) {
         *ret_made = true;

@@ -184,9 +184,18 @@ int vx_cache_sync_tree(const char *dir, bool drop, struct vx_err *err) {
     return rc;
 }
 
-static int fill_folder(const char *folder, const struct vx_cache_case_data *d, uint64_t *bytes,
-                       struct vx_err *err) {
+/* A store's folder is named by its key. */
+static void key_of(const char *store_dir, char ret[VX_SHA256_HEX]) {
+    const char *slash = strrchr(store_dir, '/'), *name = slash ? slash + 1 : store_dir;
+    bool is_key =
+        strlen(name) == VX_SHA256_HEX - 1 && strspn(name, "0123456789abcdef") == VX_SHA256_HEX - 1;
+    snprintf(ret, VX_SHA256_HEX, "%s", is_key ? name : "");
+}
+
+static int fill_folder(const char *store_dir, const char *folder,
+                       const struct vx_cache_case_data *d, uint64_t *bytes, struct vx_err *err) {
     struct vx_cache_meta meta = {.info = d->info};
+    key_of(store_dir, meta.key);
     vx_auto_free struct vx_cache_class *classes = calloc(d->info.n_classes + 1, sizeof *classes);
     if (!classes) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
@@ -257,7 +266,7 @@ int vx_cache_write_case(const char *store_dir, const struct vx_cache_case_data *
         rc = vx_fail_errno(err, errno, tmp, "cannot make the folder %s", tmp);
     }
     if (rc == VX_OK) {
-        rc = fill_folder(tmp, d, &bytes, err);
+        rc = fill_folder(store_dir, tmp, d, &bytes, err);
     }
     if (rc == VX_OK) {
         rc = vx_cache_publish(cases, tmp, final, err);

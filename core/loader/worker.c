@@ -314,6 +314,17 @@ static int check_ring(const struct vx_worker_config *c, struct vx_err *err) {
     return VX_OK;
 }
 
+/* A store that is not the recipe's holds other voxels. Recipes of tests name none. */
+static int check_store(const struct worker *w, struct vx_err *err) {
+    const char *wanted = vx_recipe_view(w->config->recipe)->cache_key;
+    if (strlen(wanted) == VX_SHA256_HEX - 1 && strcmp(wanted, vx_cache_key_hex(w->cache)) != 0) {
+        vx_fail(err, VX_E_STATE, "cache_of_another_plan",
+                "%s holds data that were prepared for another plan", w->config->cache_dir);
+        return vx_err_at(err, "%s", w->config->cache_dir);
+    }
+    return VX_OK;
+}
+
 int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, struct vx_err *err) {
     struct worker w = {.config = config};
     uint32_t case_index = UINT32_MAX;
@@ -325,6 +336,9 @@ int vx_worker_run(const struct vx_worker_config *config, uint32_t *ret_case, str
     w.record.case_index = UINT32_MAX;
     show(&w, VX_WORKER_STARTING);
     rc = vx_cache_open(config->cache_dir, &w.cache, err);
+    if (rc == VX_OK) {
+        rc = check_store(&w, err);
+    }
     if (rc == VX_OK) {
         rc = vx_maker_create(config->recipe, w.cache, &w.maker, err);
     }

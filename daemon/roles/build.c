@@ -7,6 +7,7 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "cache/build.h"
+#include "cache/cache.h"
 #include "cache/key.h"
 #include "daemon/roles/crew.h"
 #include "daemon/roles/say.h"
@@ -28,6 +29,7 @@ struct building {
     struct vx_rawset raw;
     struct vx_cache_key key;
     struct vx_cache_builder *builder;
+    int64_t patch[3]; /* that the cases of the store are shaped for already; 0: the plan's */
     struct vx_cache_member *members; /* in the order of raw */
     struct vx_cache_source **sources;
     size_t *todo; /* indices of cases that are not whole yet */
@@ -154,7 +156,18 @@ static int write_case(struct building *s, size_t i, const char *dir, const int64
 
 static int make_case(void *ctx, size_t item, struct vx_err *err) {
     struct building *s = ctx;
-    return write_case(s, s->todo[item], vx_cache_build_dir(s->builder), NULL, err);
+    bool known = s->patch[0] > 0;
+    return write_case(s, s->todo[item], vx_cache_build_dir(s->builder), known ? s->patch : NULL,
+                      err);
+}
+
+/* What joins a store, or is made again in it, is cut like the rest of it, whatever patch this job
+ * trains with: a case made again is then what it was, byte for byte. */
+static void follow_store(struct building *s) {
+    vx_auto_cache struct vx_cache *cache = NULL;
+    if (vx_cache_open(vx_cache_build_dir(s->builder), &cache, NULL) == VX_OK) {
+        vx_cache_patch(cache, NULL, s->patch);
+    }
 }
 
 static void say_progress(const struct building *s, size_t n_done) {
@@ -195,6 +208,7 @@ static int build(struct building *s, struct vx_err *err) {
     if (rc != VX_OK) {
         return rc;
     }
+    follow_store(s);
     say_progress(s, 0);
     struct vx_crew crew = {.n_items = s->n_todo,
                            .threads = s->b->threads ? s->b->threads : (int)vx_budget_cores(""),

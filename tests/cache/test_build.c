@@ -371,3 +371,58 @@ Test(cache_build, repairs_that_would_change_the_set_are_refused) {
     cr_assert_str_eq(e.reason, "unknown_case");
     repairing_close(&t);
 }
+
+/* Somebody copied another plan's store to where this one's belongs: its cases are not kept. */
+Test(cache_build, cases_of_another_plan_are_made_again) {
+    static const char other[] = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+    struct vx_err e = {0};
+    char *dir = fixture_dir("otherplan");
+    struct fixture_case f = fixture_case("a", 1, 20, 21, 22, 1);
+    char *store = fixture_store(dir, &f, 1);
+    struct vx_cache_member m = fixture_member(&f);
+    struct vx_cache_builder *b = NULL;
+    vx_auto_free char *copy =
+        vx_strf("cp -a '%s/voxeld/" FIXTURE_KEY "' '%s/voxeld/%s'", dir, dir, other);
+    cr_assert_eq(system(copy), 0);
+    expect_ok(vx_cache_build_open(dir, other, "{}", &b, &e));
+    cr_assert_not(vx_cache_build_has_case(b, &m));
+    cr_assert_eq(vx_cache_build_commit(b, &m, 1, &e), VX_E_STATE);
+    expect_ok(vx_cache_write_case(vx_cache_build_dir(b), &f.data, NULL, &e));
+    expect_ok(vx_cache_build_commit(b, &m, 1, &e));
+    vx_auto_cache struct vx_cache *cache = NULL;
+    expect_ok(vx_cache_open(vx_cache_build_dir(b), &cache, &e));
+    cr_assert_str_eq(vx_cache_key_hex(cache), other);
+    vx_cache_build_close(b);
+    fixture_release(&f);
+    fixture_remove(dir, store);
+}
+
+/* What the manifest does not list is not adopted: a case.json that was changed, an index that was.
+ */
+Test(cache_build, changed_cases_are_not_adopted) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("adopt");
+    struct fixture_case f = fixture_case("a", 1, 20, 21, 22, 1);
+    char *store = fixture_store(dir, &f, 1);
+    struct vx_cache_member m = fixture_member(&f);
+    vx_auto_free char *edit = vx_strf("for f in %s/cases/a~*/case.json; do echo >>$f; done", store);
+    vx_auto_free char *shard = shard_of(store, "a");
+    for (int i = 0; i < 2; i++) {
+        struct vx_cache_builder *b = NULL;
+        struct stat st;
+        cr_assert_eq(stat(shard, &st), 0);
+        if (i == 0) {
+            cr_assert_eq(system(edit), 0);
+        } else {
+            flip_bit(shard, st.st_size - 10);
+        }
+        expect_ok(vx_cache_build_open(dir, FIXTURE_KEY, "{}", &b, &e));
+        cr_assert_not(vx_cache_build_has_case(b, &m), "%d", i);
+        expect_ok(vx_cache_write_case(store, &f.data, NULL, &e));
+        cr_assert(vx_cache_build_has_case(b, &m), "%d", i);
+        expect_ok(vx_cache_build_commit(b, &m, 1, &e));
+        vx_cache_build_close(b);
+    }
+    fixture_release(&f);
+    fixture_remove(dir, store);
+}

@@ -40,6 +40,36 @@ def flip(path, at):
     path.write_bytes(data)
 
 
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def point_outside(path):
+    """The index's last entry beyond the end of the file, with a checksum that fits."""
+    data = bytearray(path.read_bytes())
+    entries = 1
+    index = data[-4 - 16 * entries:-4]
+    index[0:8] = (1 << 40).to_bytes(8, "little")
+    data[-4 - 16 * entries:] = index + crc32c(index).to_bytes(4, "little")
+    path.write_bytes(data)
+
+
+def spoil(store, cases):
+    """Damages that opening the store finds already: they are mended before the training starts."""
+    shard = lambda case, name: next(store.glob(f"cases/{case}~*/{name}"))
+    path = shard(cases[0], "seg/c/0/0/0")
+    path.write_bytes(path.read_bytes()[:100])
+    point_outside(shard(cases[1], "image/c/0/0/0/0"))
+    shutil.rmtree(shard(cases[2], "case.json").parent)
+    path = shard(cases[3], "case.json")
+    path.write_text(path.read_text().replace('"channels": 1', '"channels": 2'))
+
+
 def events(daemon, job, name):
     reply = daemon.get(f"/v1/jobs/{job}/events?follow=false")
     return [e for e in (reply.get("items") or reply.get("events")) if e.get("type", e.get("event")) == name]
@@ -82,6 +112,13 @@ def run(daemon, work):
         expect(mended or after[name][1] == inode, f"{name} was touched")
     expect(set(after) == set(before), f"other files: {set(after) ^ set(before)}")
     expect(weights(work, "damaged") == weights(work, "whole"), "the repair changed the training")
+    spoil(store, [split["cases"][i] for i in split["train"][2:6]])
+    train(daemon, "spoilt")
+    digests = lambda files: {name: digest for name, (digest, _) in files.items() if name.name != "manifest.json"}
+    now, then = digests(files_of(store)), digests(before)
+    changed = sorted(str(name) for name in {*now, *then} if now.get(name) != then.get(name))
+    expect(not changed, f"what was made again is not what was there: {changed}")
+    expect(weights(work, "spoilt") == weights(work, "whole"), "making cases again changed the training")
     return len(before)
 
 

@@ -4,7 +4,6 @@
   reading_modes.py VOXELD
 """
 import hashlib
-import json
 import os
 import shutil
 import signal
@@ -145,6 +144,20 @@ def check_windows(run):
     expect(run.weights("windows1") != run.weights("whole"), "a window changed nothing")
 
 
+def check_resumed_windows(run):
+    """The daemon is killed in the middle: the same windows come again, and the same weights."""
+    window = {"cases": 3, "epochs": 1}
+    job = run.daemon.submit(spec("killed", 150, sharded_epochs=window))
+    wait_for("a batch of the second epoch",
+             lambda: ((run.daemon.get(f"/v1/jobs/{job}").get("progress") or {}).get("done") or 0) > 160, 120)
+    run.daemon.stop()
+    run.daemon = Daemon(run.daemon.command[0], run.work, *run.daemon.command[8:])
+    document = run.daemon.finished(job, 240)
+    expect(document["state"] == "succeeded", f"killed: {document.get('reason')}")
+    run.train("unkilled", iterations=150, sharded_epochs=window, workers=1)
+    expect(run.weights("killed") == run.weights("unkilled"), "a resume changed the windows")
+
+
 def mounted(folder):
     """A file system of 100 kB; where this may not be mounted, a folder as it is."""
     folder.mkdir()
@@ -154,25 +167,25 @@ def mounted(folder):
 def main():
     voxeld = Path(sys.argv[1]).resolve()
     work = Path(tempfile.mkdtemp(prefix="vx-reading-"))
-    daemon, small = None, False
+    run, small = None, False
     try:
         phantom(voxeld, work / "data", PHANTOM, *SIZE)
         (work / "fast").mkdir()
         small = mounted(work / "fast" / "small")
-        daemon = Daemon(voxeld, work, "--stage", work / "fast")
-        run = Run(daemon, work)
-        expect(daemon.register()["state"] == "ready", "the phantom was refused")
+        run = Run(Daemon(voxeld, work, "--stage", work / "fast"), work)
+        expect(run.daemon.register()["state"] == "ready", "the phantom was refused")
         check_automatic(run)
         check_each(run)
         check_live(run)
         check_windows(run)
+        check_resumed_windows(run)
         check_refusals(run)
         if small:
             check_full_stage(run, work / "fast" / "small")
         print(f"reading_modes: {checks} checks" + ("" if small else ", no small disk to fill"))
     finally:
-        if daemon:
-            daemon.stop()
+        if run:
+            run.daemon.stop()
         if small:
             subprocess.run(["umount", work / "fast" / "small"])
         shutil.rmtree(work, ignore_errors=True)

@@ -541,3 +541,26 @@ Test(loader_worker, refuses_a_ring_of_other_shapes) {
     cr_assert_eq(vx_worker_run(&c, NULL, &err), VX_E_INVALID);
     pool_close(&p);
 }
+
+Test(loader_worker, refuses_the_data_of_another_plan) {
+    struct pool p;
+    pool_open(&p, 0);
+    json_t *json = vx_recipe_to_json(p.recipe);
+    char key[VX_SHA256_HEX];
+    struct vx_recipe *recipe = NULL;
+    struct vx_err err = {0};
+    vx_sha256_hex("another", 7, key);
+    json_object_set_new(json, "cache_key", json_string(key));
+    cr_assert_eq(vx_recipe_from_json(json, &recipe, &err), VX_OK, "%s", err.text);
+    struct vx_worker_config c = {.control = &p.control,
+                                 .timeline = &p.timeline,
+                                 .ring = &p.ring,
+                                 .recipe = recipe,
+                                 .cache_dir = p.store.dir};
+    cr_assert_eq(vx_worker_run(&c, NULL, &err), VX_E_STATE);
+    cr_assert_str_eq(err.reason, "cache_of_another_plan");
+    cr_assert_str_eq(err.where, p.store.dir);
+    json_decref(json);
+    vx_recipe_free(recipe);
+    pool_close(&p);
+}

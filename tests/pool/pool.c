@@ -317,6 +317,9 @@ int main(int argc, char **argv) {
     if (strcmp(verb, "augment") == 0) {
         return vx_role_augment(argc - 1, argv + 1);
     }
+    if (strcmp(verb, "keeper") == 0) {
+        return vx_role_keeper(argc - 1, argv + 1);
+    }
     if (strcmp(verb, "step") == 0) {
         return consumer_main(argc - 1, argv + 1);
     }
