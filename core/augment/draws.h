@@ -15,7 +15,7 @@
 enum vx_purpose {
     VX_PURPOSE_CASE = 1, /* core/loader/sampler */
     VX_PURPOSE_POSITION = 2,
-    VX_PURPOSE_WINDOW = 3, /* core/loader/window */
+    VX_PURPOSE_WINDOW = 3,   /* core/loader/window */
     VX_PURPOSE_SPATIAL = 16, /* one per transform from here on */
     VX_PURPOSE_NOISE = 17,   /* parameters; the voxels' values are VX_PURPOSE_NOISE_VOXELS */
     VX_PURPOSE_BLUR = 18,

@@ -3,8 +3,8 @@
  * Functions return VX_OK or a negative VX_E_* code. Functions that touch the outside world also
  * take a `struct vx_err *err` as their last parameter (NULL allowed) and fill it on failure: it
  * becomes the failure reason of a job or the problem document of an HTTP reply. Outputs named ret_x
- * are written only on success. Texts are UTF-8 in one line whatever is put into them: bytes that are
- * not become '?'. Thread: any.
+ * are written only on success. Texts are UTF-8 in one line whatever is put into them: bytes that
+ * are not become '?'. Thread: any.
  */
 #ifndef VX_BASE_ERR_H
 #define VX_BASE_ERR_H
