@@ -64,7 +64,6 @@ struct vx_tune_loader {
     uint64_t opens, bytes_read;
     uint64_t bytes_device; /* of bytes_read, those that no page cache had: IO */
     uint64_t major_faults;
-    double device_trend; /* change of bytes_device / bytes_read over the window, per second */
     uint64_t store_bytes, store_cold_bytes; /* prepared store; what of it was never read yet */
     bool keep_files_open;
     enum vx_tune_tier tier;
@@ -81,8 +80,9 @@ struct vx_tune_host {
     char foreign_name[32];
     double psi_cpu, psi_io, psi_memory, psi_memory_full; /* "some" and "full" shares: PSI */
     double throttled;                                    /* share of periods: CGROUP */
-    uint64_t memory_limit, memory_available, worker_bytes, step_bytes; /* MEMORY */
-    double swap_in;                                                    /* bytes a second */
+    uint64_t memory_limit, memory_available;             /* MEMORY */
+    uint64_t worker_bytes;  /* private memory of one worker, mean, as measured; 0: none is known */
+    double swap_in;         /* bytes a second */
     double available_trend; /* change of memory_available, bytes a second */
 };
 

@@ -139,8 +139,8 @@ static int knob_value(const struct vx_decision *d) {
 }
 
 uint32_t vx_desk_tier(const struct vx_session_knobs *k) {
-    bool keep = k->cache_mode == VX_CACHE_KEEP ||
-                (k->cache_mode != VX_CACHE_OPEN && k->keep_files_open);
+    bool keep =
+        k->cache_mode == VX_CACHE_KEEP || (k->cache_mode != VX_CACHE_OPEN && k->keep_files_open);
     return k->reading == VX_CACHE_MEMORY  ? VX_TUNE_TIER_RAM
            : k->reading == VX_CACHE_STAGE ? VX_TUNE_TIER_STAGED
            : keep                         ? VX_TUNE_TIER_KEEP
@@ -282,8 +282,7 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b, uint32_t 
                                            .slots = b->slots,
                                            .trainer_cores = b->bench ? 0.1
                                                             : cpu    ? b->threads
-                                                                     : 1,
-                                           .worker_bytes = 64u << 20};
+                                                                     : 1};
     struct vx_storage storage;
     if (vx_storage_probe(b->cache_dir, &storage, NULL) == VX_OK &&
         storage.kind != VX_STORAGE_UNKNOWN) {

@@ -164,8 +164,7 @@ bool vx_diagnosis_window(const struct vx_diagnosis *d, uint64_t from_ns, uint64_
     w.have |= d->device_have;
     cut_host(d, w.seconds, &w);
     w.host.trainer_cores = d->facts.trainer_cores;
-    w.host.worker_bytes = d->facts.worker_bytes;
-    w.host.step_bytes = d->facts.step_bytes;
+    w.host.worker_bytes = d->pool.now.workers ? d->pool.now.rss_anon / d->pool.now.workers : 0;
     cut_events(d, to_ns, &w);
     w.event.step_slope = vx_steplog_slope(&d->steps);
     w.event.rss_slope = vx_poollog_slope(&d->pool);

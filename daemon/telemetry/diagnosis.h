@@ -25,7 +25,6 @@ struct vx_session_facts {
     uint64_t store_bytes;
     enum vx_tune_storage storage;
     bool storage_known;
-    uint64_t worker_bytes, step_bytes; /* expected memory */
 };
 
 struct vx_lost {

@@ -201,3 +201,18 @@ Test(daemon_diagnosis, what_is_read_must_stay_to_count_as_cold) {
     cr_expect_eq(cold_after_ten_looks(0), 0);                /* no memory left to keep it in */
     cr_expect_eq(cold_after_ten_looks(5000000), 0);
 }
+
+Test(daemon_diagnosis, a_worker_needs_what_workers_take) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.05;
+    seconds(s, 12);
+    s->d.pool.now.workers = 3;
+    s->d.pool.now.rss_anon = 600 << 20;
+    struct vx_tune_window w;
+    cr_assert(vx_diagnosis_window(&s->d, s->now_ns - 5 * SECOND, s->now_ns, &w));
+    cr_expect_eq(w.host.worker_bytes, 200u << 20);
+    s->d.pool.now.workers = 0;
+    cr_assert(vx_diagnosis_window(&s->d, s->now_ns - 5 * SECOND, s->now_ns, &w));
+    cr_expect_eq(w.host.worker_bytes, 0);
+    close_story(s);
+}
