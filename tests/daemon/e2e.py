@@ -353,16 +353,12 @@ CHECKS = (to_a_result, refusals, impossible_plan, without_the_daemon, replaced_r
           job_waits_for_its_data_set, told_to_systemd, damaged_store, full_disk)
 
 
-def main():
-    work = Path(tempfile.mkdtemp(prefix="voxeld-e2e-"))
-    phantom(work)
-    daemon = Daemon(work)
+def run(daemon, checks):
+    """Checks in their order on one daemon, which is started and ends well; what went wrong is left for inspection."""
     done = False
     try:
         daemon.start()
-        for check in CHECKS:
-            if len(sys.argv) > 1 and check.__name__ not in sys.argv[1:] and check is not to_a_result:
-                continue
+        for check in checks:
             started = time.monotonic()
             check(daemon)
             print(f"{check.__name__}: {time.monotonic() - started:.1f} s", flush=True)
@@ -374,10 +370,21 @@ def main():
         if daemon.process and daemon.process.poll() is None:
             daemon.process.kill()
         if done:
-            shutil.rmtree(work)
+            shutil.rmtree(daemon.work)
         else:
-            print((work / "voxeld.log").read_text()[-4000:], file=sys.stderr)
-            print(f"left for inspection: {work}", file=sys.stderr)
+            print((daemon.work / "voxeld.log").read_text()[-4000:], file=sys.stderr)
+            print(f"left for inspection: {daemon.work}", file=sys.stderr)
+
+
+def chosen(checks):
+    """Those that the command line names; all where it names none."""
+    return [c for c in checks if len(sys.argv) == 1 or c.__name__ in sys.argv[1:]]
+
+
+def main():
+    work = Path(tempfile.mkdtemp(prefix="voxeld-e2e-"))
+    phantom(work)
+    run(Daemon(work), [to_a_result] + [c for c in chosen(CHECKS) if c is not to_a_result])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -285,26 +284,7 @@ CHECKS = [a_trained_model, the_validation_again, the_same_by_hand, into_the_resu
 def main():
     work = Path(tempfile.mkdtemp(prefix="voxeld-predict-"))
     e2e.phantom(work)
-    daemon = e2e.Daemon(work)
-    done = False
-    try:
-        daemon.start()
-        for check in CHECKS:
-            started = time.monotonic()
-            check(daemon)
-            print(f"{check.__name__}: {time.monotonic() - started:.1f} s", flush=True)
-            assert daemon.process.poll() is None, "the daemon has ended"
-        daemon.process.terminate()
-        assert daemon.process.wait(timeout=60) == 0
-        done = True
-    finally:
-        if daemon.process and daemon.process.poll() is None:
-            daemon.process.kill()
-        if done:
-            shutil.rmtree(work)
-        else:
-            print((work / "voxeld.log").read_text()[-4000:], file=sys.stderr)
-            print(f"left for inspection: {work}", file=sys.stderr)
+    e2e.run(e2e.Daemon(work), CHECKS)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -188,32 +187,14 @@ CHECKS = (end_of_a_job, start_of_a_job, cancelled_while_it_ran, check_of_a_set, 
           one_socket_for_two)
 
 
+def registered(d):
+    d.register(e2e.SET)
+
+
 def main():
     work = Path(tempfile.mkdtemp(prefix="voxeld-refused-"))
     e2e.phantom(work)
-    daemon = Daemon(work)
-    done = False
-    try:
-        daemon.start()
-        daemon.register(e2e.SET)
-        for check in CHECKS:
-            if len(sys.argv) > 1 and check.__name__ not in sys.argv[1:]:
-                continue
-            began = time.monotonic()
-            check(daemon)
-            print(f"{check.__name__}: {time.monotonic() - began:.1f} s", flush=True)
-            assert daemon.process.poll() is None, "the daemon has ended"
-        daemon.process.terminate()
-        assert daemon.process.wait(timeout=60) == 0
-        done = True
-    finally:
-        if daemon.process and daemon.process.poll() is None:
-            daemon.process.kill()
-        if done:
-            shutil.rmtree(work)
-        else:
-            print((work / "voxeld.log").read_text()[-4000:], file=sys.stderr)
-            print(f"left for inspection: {work}", file=sys.stderr)
+    e2e.run(Daemon(work), [registered] + e2e.chosen(CHECKS))
 
 
 if __name__ == "__main__":
