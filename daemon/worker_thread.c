@@ -5,7 +5,6 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/own.h"
-#include "cache/policy.h"
 #include "daemon/bench/loader.h"
 #include "daemon/post.h"
 #include "daemon/predict/job.h"
@@ -19,6 +18,7 @@
 #include "daemon/telemetry/telemetry.h"
 #include "db/epoch.h"
 #include "db/store.h"
+#include "session/control.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -169,25 +169,22 @@ static void on_quarantined(void *ctx, const json_t *row, bool fresh) {
                                                   .progress = live_progress(w)});
 }
 
-static int planned_cache(const struct vx_brief *b) {
-    int mode = b->cache ? vx_reading_of_word(b->cache) : VX_READ_AUTO;
-    return mode < 0 ? VX_READ_AUTO : mode;
-}
-
 static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t *change) {
     struct vx_worker_thread *w = ctx;
     const struct vx_brief *b = w->brief;
+    const struct vx_knobs planned = {.keep_files_open = b->keep_files_open,
+                                     .cache_mode = vx_brief_cache_mode(b)};
     pthread_mutex_lock(&w->lock);
-    w->loader = (struct vx_loader_state){
-        .now = *now,
-        .planned = {(int)b->workers, (int)b->window, (int)b->keep_files_open, planned_cache(b), 0},
-        .workers_max = (int)b->workers_max,
-        .window_max = (int)b->slots};
+    w->loader = (struct vx_loader_state){.now = *now,
+                                         .planned = {(int)b->workers, (int)b->window,
+                                                     vx_knobs_keep_open(&planned),
+                                                     (int)planned.cache_mode, 0},
+                                         .workers_max = (int)b->workers_max,
+                                         .window_max = (int)b->slots};
     w->has_loader = true;
     pthread_mutex_unlock(&w->lock);
-    const uint32_t turned[VX_KNOBS] = {(uint32_t)now->workers,
-                                       now->window ? (uint32_t)now->window : b->slots,
-                                       (uint32_t)now->keep_files_open, vx_desk_tier(now)};
+    uint32_t turned[VX_KNOBS];
+    vx_desk_setting(b, now, turned);
     for (int k = 0; k < VX_KNOBS; k++) {
         vx_telemetry_turned(w->o.telemetry, b->job_id, (enum vx_tune_knob)k, turned[k]);
     }
@@ -214,7 +211,7 @@ static void on_mapped(void *ctx, int timeline_fd, int ring_fd) {
     w->desk.mailbox = &w->mailbox;
     w->desk.job = b->job_id;
     w->desk.hang_ns = 0;
-    vx_desk_telemetry(&w->desk, b, job.workers, &job);
+    vx_desk_telemetry(&w->desk, b, &w->loader.now, &job);
     if (vx_telemetry_attach(w->o.telemetry, &job, timeline_fd, ring_fd, &err) != VX_OK) {
         vx_log_warn("worker", "no_telemetry job=%lld text=\"%s\"", (long long)b->job_id, err.text);
     }

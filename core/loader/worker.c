@@ -101,10 +101,8 @@ static void follow_reading(struct worker *w, const struct vx_knobs *k) {
                vx_held_map(c->held_fd, w->cache, &w->held, NULL) == VX_OK) {
         vx_cache_read_held(w->cache, w->held);
     }
-    bool keep =
-        k->cache_mode == VX_CACHE_KEEP || (k->cache_mode != VX_CACHE_OPEN && k->keep_files_open);
     int most = c->max_open_files ? c->max_open_files : (int)vx_budget_files();
-    vx_cache_keep_open(w->cache, keep ? most : 0);
+    vx_cache_keep_open(w->cache, vx_knobs_keep_open(k) ? most : 0);
 }
 
 static void follow_knobs(struct worker *w, bool first) {

@@ -66,6 +66,10 @@ void vx_control_close(struct vx_control *c) {
     vx_shm_close(&c->shm);
 }
 
+bool vx_knobs_keep_open(const struct vx_knobs *k) {
+    return k->cache_mode == VX_CACHE_KEEP || (k->cache_mode != VX_CACHE_OPEN && k->keep_files_open);
+}
+
 void vx_control_set_knobs(struct vx_control *c, const struct vx_knobs *knobs) {
     struct knobs_record *r = vx_shm_record(&c->shm, TABLE_KNOBS, 0);
     vx_seq_write(&r->seq, knobs, sizeof *knobs);

@@ -41,6 +41,9 @@ struct vx_knobs {
     uint32_t reading;
 };
 
+/* Whether files stay open: what the cache mode says, else the knob. */
+bool vx_knobs_keep_open(const struct vx_knobs *k);
+
 #define VX_EXCLUSIONS_MAX 64
 
 /* A case that is not shown any more from sample from_j[s] of batch from_k[s] of stream s on

@@ -79,6 +79,12 @@ static uint32_t within(const struct vx_tuner *t, enum vx_tune_knob k, double val
 static void apply(struct vx_tuner *t, const struct vx_decision *d, double now,
                   const struct vx_tune_window *w) {
     t->setting[d->knob] = d->to;
+    /* open and kept files are tiers and a knob of their own: two names of one thing */
+    if (d->knob == VX_KNOB_KEEP_OPEN && t->setting[VX_KNOB_TIER] <= VX_TUNE_TIER_KEEP) {
+        t->setting[VX_KNOB_TIER] = d->to ? VX_TUNE_TIER_KEEP : VX_TUNE_TIER_OPEN;
+    } else if (d->knob == VX_KNOB_TIER && d->to <= VX_TUNE_TIER_KEEP) {
+        t->setting[VX_KNOB_KEEP_OPEN] = d->to == VX_TUNE_TIER_KEEP;
+    }
     begin_settling(t, now, w);
 }
 

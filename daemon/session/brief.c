@@ -4,7 +4,9 @@
 #include "base/err.h"
 #include "base/json.h"
 #include "base/own.h"
+#include "cache/policy.h"
 #include "daemon/results/publish.h"
+#include "session/control.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -189,6 +191,11 @@ void vx_brief_release(struct vx_brief *b) {
         }
     }
     memset(b, 0, sizeof *b);
+}
+
+uint32_t vx_brief_cache_mode(const struct vx_brief *b) {
+    int mode = b->cache ? vx_reading_of_word(b->cache) : VX_READ_AUTO;
+    return mode < 0 ? VX_CACHE_AUTO : (uint32_t)mode;
 }
 
 void vx_brief_free(struct vx_brief *b) {

@@ -54,6 +54,8 @@ int vx_brief_write(const char *path, const struct vx_brief *b, struct vx_err *er
 int vx_brief_read(const char *path, struct vx_brief **ret, struct vx_err *err);
 /* Where its result will lie; pointers are borrowed from b. */
 void vx_brief_place(const struct vx_brief *b, struct vx_result_place *ret);
+/* session/control.h, enum vx_cache_mode: what the brief's word for it says. */
+uint32_t vx_brief_cache_mode(const struct vx_brief *b);
 /* Accepts NULL. */
 void vx_brief_free(struct vx_brief *b);
 /* Frees what an embedded brief holds. */

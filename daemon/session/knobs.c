@@ -73,8 +73,8 @@ static uint32_t clamp(const struct session *s, const char *name, int64_t value) 
 
 static struct vx_session_knobs knobs_now(const struct session *s) {
     const struct vx_knobs *k = &s->knobs;
-    return (struct vx_session_knobs){(int)k->workers_wanted, (int)k->window,
-                                     (int)k->keep_files_open, (int)k->cache_mode, (int)k->reading};
+    return (struct vx_session_knobs){(int)k->workers_wanted, (int)k->window, vx_knobs_keep_open(k),
+                                     (int)k->cache_mode, (int)k->reading};
 }
 
 static void tell(struct session *s, const json_t *change) {
@@ -84,14 +84,25 @@ static void tell(struct session *s, const json_t *change) {
     }
 }
 
+static void set(struct session *s, const char *name, uint32_t value) {
+    *vx_live_knob(&s->knobs, name) = value;
+    json_object_set_new(s->live.knobs, name, json_integer(value));
+}
+
 static bool turn(struct session *s, const char *name, int value) {
-    uint32_t *knob = vx_live_knob(&s->knobs, name);
-    uint32_t to = clamp(s, name, value), from = *knob;
+    bool open = strcmp(name, "keep_files_open") == 0;
+    uint32_t to = clamp(s, name, value);
+    uint32_t from = open ? vx_knobs_keep_open(&s->knobs) : *vx_live_knob(&s->knobs, name);
     if (value < 0 || to == from) {
         return false;
     }
-    *knob = to;
-    json_object_set_new(s->live.knobs, name, json_integer(to));
+    set(s, name, to);
+    bool files = s->knobs.cache_mode == VX_CACHE_OPEN || s->knobs.cache_mode == VX_CACHE_KEEP;
+    if (files && open) {
+        set(s, "cache_mode", to ? VX_CACHE_KEEP : VX_CACHE_OPEN); /* which would overrule it */
+    } else if (files && strcmp(name, "cache_mode") == 0) {
+        set(s, "keep_files_open", to == VX_CACHE_KEEP);
+    }
     vx_log_notice("session", "knob job=%lld name=%s from=%u to=%u", (long long)s->o->brief->job_id,
                   name, from, to);
     json_t *change =
@@ -127,17 +138,12 @@ void knobs_take(struct session *s) {
     }
 }
 
-static uint32_t planned_cache(const struct vx_brief *b) {
-    int mode = b->cache ? vx_reading_of_word(b->cache) : VX_READ_AUTO;
-    return mode < 0 ? VX_CACHE_AUTO : (uint32_t)mode;
-}
-
 void knobs_load(struct session *s) {
     const struct vx_brief *b = s->o->brief;
     s->knobs = (struct vx_knobs){.workers_wanted = b->workers,
                                  .window = b->window,
                                  .keep_files_open = b->keep_files_open,
-                                 .cache_mode = planned_cache(b),
+                                 .cache_mode = vx_brief_cache_mode(b),
                                  .nice = b->nice};
     for (size_t i = 0; vx_live_knobs[i]; i++) {
         const json_t *value = json_object_get(s->live.knobs, vx_live_knobs[i]);
@@ -146,6 +152,7 @@ void knobs_load(struct session *s) {
                 clamp(s, vx_live_knobs[i], json_integer_value(value));
         }
     }
+    s->knobs.keep_files_open = vx_knobs_keep_open(&s->knobs);
     nearing_wish(s);
     vx_budget_cpus("", &s->cpus);
     s->cores = vx_budget_cores("");

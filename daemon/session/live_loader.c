@@ -84,8 +84,7 @@ int vx_live_loader(struct vx_worker_thread *w, const json_t *wish, bool *ret_cha
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
     json_object_set_new(o, "planned", knobs_json(&s, &s.planned));
-    json_object_set_new(o, "cache_now",
-                        json_string(vx_reading_word((enum vx_reading)now.reading)));
+    json_object_set_new(o, "cache_now", json_string(vx_reading_word((enum vx_reading)now.reading)));
     json_object_set_new(
         o, "limits", json_pack("{s:i, s:i}", "workers", s.workers_max, "prefetch", s.window_max));
     *ret_changed = changed;

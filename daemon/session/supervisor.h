@@ -34,7 +34,7 @@ enum vx_session_request {
 struct vx_session_knobs {
     int workers;         /* 1 to the brief's workers_max */
     int window;          /* samples ahead of the trainer; 0: all slots */
-    int keep_files_open; /* 0, 1 */
+    int keep_files_open; /* 0, 1; told: as vx_knobs_keep_open has it */
     int cache_mode;      /* session/control.h, enum vx_cache_mode */
     int reading;         /* the same: what came of it; of no meaning in a wish */
 };

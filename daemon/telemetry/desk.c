@@ -138,13 +138,19 @@ static int knob_value(const struct vx_decision *d) {
     return !tier ? (int)d->to : d->to < VX_COUNTOF(modes) ? modes[d->to] : VX_CACHE_AUTO;
 }
 
-uint32_t vx_desk_tier(const struct vx_session_knobs *k) {
-    bool keep =
-        k->cache_mode == VX_CACHE_KEEP || (k->cache_mode != VX_CACHE_OPEN && k->keep_files_open);
+static uint32_t tier_of(const struct vx_session_knobs *k) {
     return k->reading == VX_CACHE_MEMORY  ? VX_TUNE_TIER_RAM
            : k->reading == VX_CACHE_STAGE ? VX_TUNE_TIER_STAGED
-           : keep                         ? VX_TUNE_TIER_KEEP
+           : k->keep_files_open           ? VX_TUNE_TIER_KEEP
                                           : VX_TUNE_TIER_OPEN;
+}
+
+void vx_desk_setting(const struct vx_brief *b, const struct vx_session_knobs *now,
+                     uint32_t ret[VX_KNOBS]) {
+    ret[VX_KNOB_WORKERS] = (uint32_t)now->workers;
+    ret[VX_KNOB_PREFETCH] = now->window ? (uint32_t)now->window : b->slots;
+    ret[VX_KNOB_KEEP_OPEN] = (uint32_t)now->keep_files_open;
+    ret[VX_KNOB_TIER] = tier_of(now);
 }
 
 static void turn(struct vx_desk *desk, const struct vx_decision *d) {
@@ -272,8 +278,8 @@ static enum vx_tune_mode mode_of(const struct vx_brief *b) {
                                                  : VX_TUNE_AUTO;
 }
 
-void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b, uint32_t workers,
-                       struct vx_telemetry_job *ret) {
+void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b,
+                       const struct vx_session_knobs *now, struct vx_telemetry_job *ret) {
     for (int k = 0; k < VX_KNOBS; k++) {
         atomic_store(&desk->asked[k], -1);
     }
@@ -292,11 +298,9 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b, uint32_t 
                              : storage.kind == VX_STORAGE_MEMORY     ? VX_TUNE_MEMORY
                                                                      : VX_TUNE_SOLID;
     }
-    const uint32_t setting[VX_KNOBS] = {workers, b->window ? b->window : b->slots,
-                                        b->keep_files_open, 0};
-    memcpy(ret->setting, setting, sizeof setting);
+    vx_desk_setting(b, now, ret->setting);
     ret->limits = (struct vx_tuner_limits){{1, b->schedule.batch + 1, 0, 0},
-                                           {b->workers_max, b->slots, 1, 0}};
+                                           {b->workers_max, b->slots, 1, VX_TUNE_TIER_RAM}};
     ret->mode = mode_of(b);
     ret->events = (struct vx_telemetry_events){desk, on_verdict, on_decided, on_sample};
 }

@@ -27,14 +27,15 @@ struct vx_desk {
 
 /* Fills facts, limits, settings, mode and events of a telemetry job whose desk is `desk`; the other
  * members are the caller's. */
-void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief, uint32_t workers,
-                       struct vx_telemetry_job *ret);
+void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief,
+                       const struct vx_session_knobs *now, struct vx_telemetry_job *ret);
 /* The session turned a knob (the change of its `knobs` event); where the tuner did not ask for it,
  * somebody did, and that is a row of the log too. On the thread that runs the job. */
 void vx_desk_changed(struct vx_desk *desk, const json_t *change);
+/* A session's knobs as the tuner counts them: samples ahead, and the tier that is read from. */
+void vx_desk_setting(const struct vx_brief *brief, const struct vx_session_knobs *now,
+                     uint32_t ret[VX_KNOBS]);
 /* The value of a knob in the words of the tuning log and the API: "3", "true", "memory". */
-/* The tier (core/tune, enum vx_tune_tier) that a session reads from. */
-uint32_t vx_desk_tier(const struct vx_session_knobs *k);
 void vx_desk_value(enum vx_tune_knob knob, uint32_t value, char *buf, size_t size);
 
 #endif

@@ -107,8 +107,24 @@ def knobs(daemon, job):
     expect(daemon.get(f"/v1/jobs/{job}")["progress"]["workers"] == 2, "progress does not show two workers")
     wait_for("five events", lambda: len(changes(daemon, job)) == 5, 5)
     seen = changes(daemon, job)
+    turned = [c for c in daemon.get(f"/v1/jobs/{job}/tuning")["changes"] if c["who"] == "tuner" and c["knob"] == "cache"]
+    expect(not turned, f"nobody waits for the disk, and yet {turned}")
     expect(seen[:3] == [("workers", 3, 1), ("workers", 1, 3), ("workers", 3, 2)], seen)
+    files_and_cache(daemon, job, now()["keep_files_open"])
     return slowest
+
+
+def files_and_cache(daemon, job, kept):
+    """cache open and keep overrule keep_files_open, so turning that moves them along: what is shown is what is done."""
+    now = lambda: daemon.get(f"/v1/jobs/{job}/loader")
+    shows = lambda cache, keep: lambda: (now()["cache"], now()["keep_files_open"]) == (cache, keep)
+    for wish, cache, keep in (({"cache": "open"}, "open", False), ({"keep_files_open": True}, "keep", True),
+                              ({"keep_files_open": False}, "open", False), ({"cache": "auto"}, "auto", False)):
+        turn(daemon, job, wish, 202)
+        wait_for(f"{wish}, not {now()}", shows(cache, keep), 5)
+    if kept:
+        turn(daemon, job, {"keep_files_open": True}, 202)
+        wait_for("files kept open", shows("auto", True), 5)
 
 
 def resumed(voxeld, daemon, work, job):

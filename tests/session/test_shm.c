@@ -109,6 +109,17 @@ Test(session_shm, refuses_a_ring_whose_descriptor_lies) {
     vx_ring_close(&r);
 }
 
+Test(session_control, the_cache_mode_overrules_whether_files_stay_open) {
+    struct vx_knobs k = {.keep_files_open = 1};
+    for (uint32_t mode = 0; mode < VX_CACHE_MODES; mode++) {
+        k.cache_mode = mode;
+        k.keep_files_open = 1;
+        cr_expect_eq(vx_knobs_keep_open(&k), mode != VX_CACHE_OPEN);
+        k.keep_files_open = 0;
+        cr_expect_eq(vx_knobs_keep_open(&k), mode == VX_CACHE_KEEP);
+    }
+}
+
 Test(session_control, carries_knobs_gate_and_worker_table) {
     struct vx_knobs knobs = {2, 16, 1, VX_CACHE_WARM, -3, VX_CACHE_KEEP}, seen;
     struct vx_control c = {VX_SHM_INIT}, other = {VX_SHM_INIT};

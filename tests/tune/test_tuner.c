@@ -35,7 +35,7 @@ static void apply(struct run *r, const struct vx_decision *d) {
     r->m.workers = r->t.setting[VX_KNOB_WORKERS];
     r->m.slots = r->t.setting[VX_KNOB_PREFETCH];
     r->m.keep_open = r->t.setting[VX_KNOB_KEEP_OPEN];
-    if (r->t.setting[VX_KNOB_TIER] != VX_TUNE_TIER_OPEN) {
+    if (r->t.setting[VX_KNOB_TIER] > VX_TUNE_TIER_KEEP) {
         r->m.sample_other = 0.001;
     }
 }
@@ -74,6 +74,37 @@ static struct machine starved(double step, double sample) {
                             .workers = 1,
                             .slots = 24,
                             .noise = 0.1};
+}
+
+/* Files kept open are a knob and a tier: one decision, and nothing to follow afterwards. */
+Test(tune_tuner, kept_files_are_one_thing) {
+    const struct vx_tuner_limits limits = {{1, 1, 0, 0}, {1, 8, 1, VX_TUNE_TIER_RAM}};
+    const uint32_t setting[VX_KNOBS] = {1, 8, 0, VX_TUNE_TIER_OPEN};
+    struct vx_tuner t;
+    vx_tuner_init(&t, VX_TUNE_AUTO, &limits, setting);
+    struct vx_verdict v = {.code = VX_VERDICT_OPEN_BOUND,
+                           .severity = VX_SEVERITY_SEVERE,
+                           .cost = 0.5,
+                           .action = VX_ACTION_KEEP_OPEN,
+                           .to = 1,
+                           .gain = 0.5};
+    struct vx_tune_window w = {.seconds = 10,
+                               .warm = true,
+                               .step = {.n = 100, .wall = 10, .deviation = 0.001, .batch = 2}};
+    struct vx_decision d = {.kind = VX_DECISION_NONE};
+    double now = 0;
+    for (; d.kind == VX_DECISION_NONE && now < 60; now++) {
+        vx_tuner_tick(&t, now, &w, &v, 1, &d);
+    }
+    cr_assert_eq(d.kind, VX_DECISION_CHANGE);
+    cr_expect_eq(t.setting[VX_KNOB_KEEP_OPEN], 1);
+    cr_expect_eq(t.setting[VX_KNOB_TIER], VX_TUNE_TIER_KEEP);
+    do { /* it gains nothing and is taken back, both of it */
+        vx_tuner_tick(&t, now, &w, &v, 1, &d);
+    } while (d.kind == VX_DECISION_NONE && ++now < 200);
+    cr_expect_eq(d.kind, VX_DECISION_REVERTED);
+    cr_expect_eq(t.setting[VX_KNOB_KEEP_OPEN], 0);
+    cr_expect_eq(t.setting[VX_KNOB_TIER], VX_TUNE_TIER_OPEN);
 }
 
 /* Samples that are mostly sleep, a budget of 16 cores: to N* within a minute, and there it stays.
