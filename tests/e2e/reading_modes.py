@@ -3,6 +3,7 @@
 
   reading_modes.py VOXELD
 """
+import contextlib
 import hashlib
 import os
 import shutil
@@ -46,6 +47,18 @@ class Run:
         """The choices of a job, in order."""
         return [e for e in self.events(job) if "asked" in e]
 
+    def states(self, job, state):
+        """What its keeper said it came to: of the copies near the workers."""
+        return [e for e in self.events(job) if e.get("state") == state]
+
+    @contextlib.contextmanager
+    def long(self, name, **loader):
+        """A job that does not end before its keeper has."""
+        job = self.daemon.submit(spec(name, 100000, **loader))
+        yield job
+        self.daemon.post(f"/v1/jobs/{job}/cancel", {})
+        self.daemon.finished(job, 60)
+
     def weights(self, name):
         [path] = (self.work / "state" / "results").rglob(f"{name}__*/fold_0/checkpoint_final.safetensors")
         data = path.read_bytes()
@@ -76,26 +89,30 @@ class Run:
 
 
 def check_automatic(run):
-    job = run.train("whole")
-    choice = run.chosen(job)[0]
-    expect(choice["asked"] == "auto" and choice["mode"] == "memory", f"chosen: {choice}")
-    expect("decoded" in choice["reason"] and choice["decoded_bytes"] > choice["store_bytes"] > 0, f"reason: {choice}")
-    done = [e for e in run.events(job) if e.get("state") == "done"]
-    expect(done and done[0]["done"] == done[0]["total"] == 10, f"held: {done}")
-    expect(run.daemon.get(f"/v1/jobs/{job}")["progress"]["cache"]["state"] == "done", "its progress is not in the document")
+    run.train("whole")
+    with run.long("held") as job:
+        [done] = wait_for("all cases held", lambda: run.states(job, "done"), 60)
+        [choice] = run.chosen(job)
+        expect(choice["asked"] == "auto" and choice["mode"] == "memory", f"chosen: {choice}")
+        expect("decoded" in choice["reason"] and choice["decoded_bytes"] > choice["store_bytes"] > 0, f"reason: {choice}")
+        expect(done["done"] == done["total"] == 10, f"held: {done}")
+        told = lambda: run.daemon.get(f"/v1/jobs/{job}")["progress"]["cache"]["state"] == "done"
+        wait_for("it in the job's document", told, 10)
 
 
 def check_each(run):
     for mode in MODES[:-1]:
         run.train(mode, cache=mode)
         expect(run.weights(mode) == run.weights("whole"), f"cache {mode} changed the weights")
-    [stage] = (run.work / "fast").glob("voxeld-stage/*/*")
-    expect(len(list(stage.glob("cases/*~*"))) == 10, "not every case is staged")
+    with run.long("staged", cache="stage") as job:
+        wait_for("all cases staged", lambda: run.states(job, "done"), 60)
+        [stage] = (run.work / "fast").glob("voxeld-stage/*/*")
+        expect(len(list(stage.glob("cases/*~*"))) == 10, "not every case is staged")
 
 
 def check_live(run):
-    """Turned through all modes while it trains, and the keeper killed on the way."""
-    job = run.daemon.submit(spec("turned", 1000))
+    """Turned through all modes while it trains."""
+    job = run.daemon.submit(spec("turned", 400))
     plain = lambda: run.daemon.get(f"/v1/jobs/{job}/loader")
     wait_for("the loader", lambda: plain().get("cache"), 60)
     for mode in MODES:
@@ -103,23 +120,29 @@ def check_live(run):
         wanted = (mode, "memory" if mode == "auto" else mode)
         reads = lambda: (lambda now: (now["cache"], now.get("cache_now")) == wanted)(plain())
         wait_for(f"reading by {mode}", reads, 30)
-    before = run.keeper()
-    os.kill(before, signal.SIGKILL)
-    wait_for("another keeper", lambda: run.keeper() not in (None, before), 30)
-    wait_for("its choice", lambda: len(run.chosen(job)) and "killed" in run.chosen(job)[-1]["reason"], 30)
-    expect(run.chosen(job)[-1]["mode"] == "keep", f"after a kill: {run.chosen(job)[-1]}")
     document = run.daemon.finished(job, 300)
     expect(document["state"] == "succeeded", f"turned: {document.get('reason')}")
-    run.train("unturned", cache="open", iterations=1000)
+    run.train("unturned", cache="open", iterations=400)
     expect(run.weights("turned") == run.weights("unturned"), "turning changed the weights")
+
+
+def check_keeper(run):
+    """What holds the data is killed: another comes, and is careful with memory."""
+    with run.long("bereft") as job:
+        wait_for("all cases held", lambda: run.states(job, "done"), 60)
+        before = run.keeper()
+        os.kill(before, signal.SIGKILL)
+        wait_for("another keeper", lambda: run.keeper() not in (None, before), 60)
+        choice = wait_for("its choice", lambda: [c for c in run.chosen(job) if "killed" in c["reason"]], 60)[-1]
+        expect(choice["mode"] == "keep", f"after a kill: {choice}")
 
 
 def check_full_stage(run, small):
     """A disk that fills while cases are copied: what is there is used, the rest read where it lies."""
-    job = run.train("full", cache={"stage": str(small)})
-    stopped = [e for e in run.events(job) if e.get("state") == "stopped"]
-    refused = [e for e in run.chosen(job) if e["mode"] != "stage"]
-    expect(stopped or refused, f"nobody noticed: {run.events(job)}")
+    with run.long("filled", cache={"stage": str(small)}) as job:
+        refused = lambda: [e for e in run.chosen(job) if e["mode"] != "stage"]
+        wait_for("somebody to notice", lambda: run.states(job, "stopped") or refused(), 60)
+    run.train("full", cache={"stage": str(small)})
     expect(run.weights("full") == run.weights("whole"), "a full disk changed the weights")
 
 
@@ -175,6 +198,7 @@ def main():
         check_automatic(run)
         check_each(run)
         check_live(run)
+        check_keeper(run)
         check_windows(run)
         check_resumed_windows(run)
         check_refusals(run)
