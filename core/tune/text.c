@@ -101,9 +101,11 @@ static const struct sentences texts[VX_VERDICTS] = {
          {"The loader is restarted, then the trainer from its checkpoint.",
           "先重启数据加载，再从检查点重启训练进程。"}},
     [VX_VERDICT_DRIFT] =
-        {{"It gets slower or fatter: a step grows by {step_growth_per_hour%} an hour, the workers' "
-          "memory by {rss_bytes_per_hour:B}.",
-          "逐渐变慢或占用内存增加：每步每小时增长 {step_growth_per_hour%}，进程内存每小时增长 "
+        {{"It gets slower or fatter: a step grows by {step_growth_per_hour%} an hour, the memory "
+          "of "
+          "trainer and workers by {rss_bytes_per_hour:B}.",
+          "逐渐变慢或占用内存增加：每步每小时增长 "
+          "{step_growth_per_hour%}，训练与增强进程的内存每小时增长 "
           "{rss_bytes_per_hour:B}。"},
          {"Compare with the start of the job; a restart of the loader costs a second.",
           "请与任务开始时比较；重启数据加载只需一秒。"}},

@@ -107,7 +107,7 @@ struct vx_tune_events {
     double period_steps, period_share, period_spike; /* tune/period.h over the steps; 0: none */
     enum vx_tune_phase period_phase;                 /* where the spikes are */
     double step_slope; /* relative growth of a step per hour, where significant; else 0 */
-    double rss_slope;  /* bytes per hour, all workers, where significant; else 0 */
+    double rss_slope;  /* bytes per hour, trainer and workers, where significant; else 0 */
 };
 
 struct vx_tune_window {

@@ -81,6 +81,16 @@ void vx_process_waits(const char *root, int32_t pid, struct vx_process_waits *re
     }
 }
 
+uint64_t vx_process_memory(const char *root, int32_t pid) {
+    char text[256];
+    unsigned long long resident, shared;
+    if (!slurp(root, pid, "statm", text, sizeof text) ||
+        sscanf(text, "%*u %llu %llu", &resident, &shared) != 2 || resident < shared) {
+        return 0;
+    }
+    return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
 bool vx_process_uid(const char *root, int32_t pid, uint32_t *ret) {
     char text[4096];
     unsigned uid;

@@ -90,6 +90,7 @@ static void observe_session(struct observation *o, struct watched *w, const stru
     uint64_t cold;
     bool known =
         w->residency && o->seconds % RESIDENCY_EVERY == 0 && vx_residency_cold(w->residency, &cold);
+    w->diagnosis->pool.trainer = w->step_pid;
     vx_poollog_look(&w->diagnosis->pool, &w->timeline, "", now_ns); /* this thread's alone */
     pthread_mutex_lock(o->lock);
     if (known) {
