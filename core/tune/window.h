@@ -91,10 +91,9 @@ struct vx_tune_device {
     double power_ratio;                      /* of the cap: GPU */
     bool throttled_thermal, throttled_power; /* clock reasons: GPU */
     uint64_t memory_free;                    /* GPU */
-    double launch_gap;                       /* share of compute in which the device had nothing
-                                                queued; 0 where it cannot be told */
-    uint32_t largest_batch;                  /* that fits; 0: unknown */
-    double largest_batch_step;               /* its predicted step */
+    double launch_gap;         /* share of compute in which the chip stood still: GPM, 0 without */
+    uint32_t largest_batch;    /* that fits: GPU; 0: none larger, or unknown */
+    double largest_batch_step; /* seconds that it would compute */
 };
 
 /* What happened, not what was measured. */

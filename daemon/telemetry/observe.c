@@ -39,8 +39,9 @@ struct tale {
 
 static void gather(struct observation *o, struct watched *w, const struct vx_host *host,
                    uint64_t now_ns, struct tale *tale) {
-    w->diagnosis->device_have = 0;
-    gpus_window(o->gpus, w->device, &w->diagnosis->device, &w->diagnosis->device_have);
+    struct vx_device_look device;
+    gpus_window(o->gpus, w->device, w->step_pid, &device);
+    vx_diagnosis_device(w->diagnosis, &device);
     vx_diagnosis_look(w->diagnosis, host, now_ns, &tale->news);
     const struct vx_decision *d = &tale->news.decision;
     if (d->kind != VX_DECISION_NONE) {
