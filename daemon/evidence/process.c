@@ -1,5 +1,6 @@
 #include "daemon/evidence/process.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +16,14 @@ static size_t slurp(const char *root, int32_t pid, const char *file, char *buf, 
     if ((size_t)snprintf(path, sizeof path, "%s/proc/%d/%s", root, pid, file) >= sizeof path) {
         return 0;
     }
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(buf, 1, size - 1, f) : 0;
-    if (f) {
-        fclose(f);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n =
+        fd >= 0 ? read(fd, buf, size - 1) : -1; /* the kernel gives such files in one piece */
+    if (fd >= 0) {
+        close(fd);
     }
-    buf[n] = '\0';
-    return n;
+    buf[n > 0 ? n : 0] = '\0';
+    return n > 0 ? (size_t)n : 0;
 }
 
 static uint64_t ticks_to_ns(uint64_t ticks) {
