@@ -70,7 +70,8 @@ static bool find_mount(const char *root, const char *controller, int version, ch
     char line[LINE], group[LINE], at[LINE], type[64], super[LINE];
     while (f && fgets(line, sizeof line, f)) {
         const char *rest = strstr(line, " - ");
-        if (!rest || sscanf(line, "%*s %*s %*s %4095s %4095s", group, at) != 2 ||
+        if (!rest || strncmp(rest + 3, "cgroup", 6) != 0 ||
+            sscanf(line, "%*s %*s %*s %4095s %4095s", group, at) != 2 ||
             sscanf(rest, " - %63s %*s %4095s", type, super) != 2) {
             continue;
         }

@@ -277,6 +277,9 @@ static int work(struct worker *w, uint32_t *ret_case, struct vx_err *err) {
             if (rc != VX_OK && rc != VX_E_BUSY) {
                 return rc == VX_E_CANCELLED ? VX_OK : rc;
             }
+            if (w->config->pretence) {
+                vx_pretend_leak(w->config->pretence);
+            }
             account(w);
             continue;
         }

@@ -9,6 +9,7 @@
 struct vx_dataset_desc;
 struct vx_err;
 struct vx_fingerprint;
+struct vx_plan_config;
 struct vx_plans;
 
 struct vx_planner_options {
@@ -22,5 +23,9 @@ struct vx_planner_options {
 int vx_plan_experiment(const struct vx_dataset_desc *dataset, const struct vx_fingerprint *fp,
                        const struct vx_planner_options *options, struct vx_plans *ret,
                        struct vx_err *err);
+
+/* Bytes that each sample of a batch takes in training, by the measure that batch sizes are planned
+ * with: feature maps beside those that fit 8 GB. classes includes background. */
+double vx_plan_sample_bytes(const struct vx_plan_config *config, int classes);
 
 #endif

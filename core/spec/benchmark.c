@@ -41,7 +41,8 @@ void vx_spec_parse_benchmark(const json_t *json, struct vx_job_spec *s,
     }
     vx_json_only_keys(o, at,
                       (const char *const[]){"step_ms", "seconds", "runs", "sample_ms",
-                                            "sample_cpu_ms", "spike_every", "spike_ms", NULL},
+                                            "sample_cpu_ms", "spike_every", "spike_ms",
+                                            "step_growth", "leak_kib", NULL},
                       ps);
     vx_json_get_real(o, at, "step_ms", 0, 600000, &s->benchmark.step_ms, ps);
     vx_json_get_real(o, at, "seconds", 0.5, 86400, &s->benchmark.seconds, ps);
@@ -52,6 +53,8 @@ void vx_spec_parse_benchmark(const json_t *json, struct vx_job_spec *s,
     vx_json_get_int(o, at, "spike_every", 0, 100000, &every, ps);
     s->benchmark.spike_every = (int)every;
     vx_json_get_real(o, at, "spike_ms", 0, 600000, &s->benchmark.spike_ms, ps);
+    vx_json_get_real(o, at, "step_growth", 0, 1000, &s->benchmark.step_growth, ps);
+    vx_json_get_real(o, at, "leak_kib", 0, 1024, &s->benchmark.leak_kib, ps);
     parse_runs(o, s, ps);
 }
 
@@ -62,8 +65,10 @@ json_t *vx_spec_benchmark_to_json(const struct vx_job_spec *s) {
             json_array_append_new(runs, json_string(run_words[i]));
         }
     }
-    return json_pack("{s:f, s:f, s:f, s:f, s:i, s:f, s:o}", "step_ms", s->benchmark.step_ms,
-                     "seconds", s->benchmark.seconds, "sample_ms", s->benchmark.sample_ms,
-                     "sample_cpu_ms", s->benchmark.sample_cpu_ms, "spike_every",
-                     s->benchmark.spike_every, "spike_ms", s->benchmark.spike_ms, "runs", runs);
+    return json_pack("{s:f, s:f, s:f, s:f, s:i, s:f, s:f, s:f, s:o}", "step_ms",
+                     s->benchmark.step_ms, "seconds", s->benchmark.seconds, "sample_ms",
+                     s->benchmark.sample_ms, "sample_cpu_ms", s->benchmark.sample_cpu_ms,
+                     "spike_every", s->benchmark.spike_every, "spike_ms", s->benchmark.spike_ms,
+                     "step_growth", s->benchmark.step_growth, "leak_kib", s->benchmark.leak_kib,
+                     "runs", runs);
 }

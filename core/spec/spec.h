@@ -90,8 +90,10 @@ struct vx_job_spec {
         unsigned runs;   /* bits of enum vx_bench_run; synthetic, memory and cold */
         int spike_every; /* steps; one of them takes spike_ms longer; 0: none */
         double spike_ms;
+        double step_growth;   /* relative growth of step_ms per hour */
         double sample_ms;     /* pretended augmentation of a sample; 0: the real one */
         double sample_cpu_ms; /* of it on a core, the rest asleep */
+        double leak_kib;      /* memory that each sample leaves behind in its worker */
     } benchmark;
 };
 

@@ -59,6 +59,18 @@ static bool surplus(const struct vx_tune_window *w, const struct shares *s) {
            s->wait < TUNE_WAIT_WARNING / 2;
 }
 
+/* Its samples in the time that the pool needs for them, if that is longer; besides, copying grows
+ * with the batch, and the rest of a step does not. */
+static double step_of_largest(const struct vx_tune_window *w, const struct shares *s) {
+    const struct vx_tune_device *d = &w->device;
+    const double *phase = w->step.phase;
+    double fed = d->largest_batch * s->sample_quiet / (w->loader.workers ? w->loader.workers : 1);
+    double step = d->largest_batch_step > fed ? d->largest_batch_step : fed;
+    double times = w->step.batch ? (double)d->largest_batch / w->step.batch : 1;
+    double rest = w->step.wall - phase[VX_TUNE_WAIT_LOADER] - phase[VX_TUNE_COMPUTE];
+    return step + (rest + (times - 1) * phase[VX_TUNE_H2D]) / w->step.n;
+}
+
 bool judge_healthy(const struct vx_tune_window *w, const struct shares *s, struct vx_verdict *ret) {
     if (w->step.n == 0 || s->wait >= TUNE_WAIT_WARNING) {
         return false;
@@ -75,11 +87,8 @@ bool judge_healthy(const struct vx_tune_window *w, const struct shares *s, struc
     if (w->have & VX_TUNE_HAVE_GPU && d->largest_batch > w->step.batch) {
         tune_figure(ret, "largest_batch", "1", d->largest_batch);
         if (d->largest_batch_step > 0) {
-            /* what the pool could feed such a step with */
-            double fed =
-                d->largest_batch * s->sample_quiet / (w->loader.workers ? w->loader.workers : 1);
-            double step = d->largest_batch_step > fed ? d->largest_batch_step : fed;
-            tune_figure(ret, "largest_batch_utilisation", "ratio", d->largest_batch_step / step);
+            tune_figure(ret, "largest_batch_utilisation", "ratio",
+                        d->largest_batch_step / step_of_largest(w, s));
         }
         ret->action = VX_ACTION_ADVISE;
         ret->to = d->largest_batch;

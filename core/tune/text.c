@@ -2,6 +2,7 @@
  * side, so that neither is forgotten. */
 #include "tune/text.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -101,9 +102,11 @@ static const struct sentences texts[VX_VERDICTS] = {
          {"The loader is restarted, then the trainer from its checkpoint.",
           "先重启数据加载，再从检查点重启训练进程。"}},
     [VX_VERDICT_DRIFT] =
-        {{"It gets slower or fatter: a step grows by {step_growth_per_hour%} an hour, the workers' "
-          "memory by {rss_bytes_per_hour:B}.",
-          "逐渐变慢或占用内存增加：每步每小时增长 {step_growth_per_hour%}，进程内存每小时增长 "
+        {{"It gets slower or fatter: a step grows by {step_growth_per_hour%} an hour, the memory "
+          "of "
+          "trainer and workers by {rss_bytes_per_hour:B}.",
+          "逐渐变慢或占用内存增加：每步每小时增长 "
+          "{step_growth_per_hour%}，训练与增强进程的内存每小时增长 "
           "{rss_bytes_per_hour:B}。"},
          {"Compare with the start of the job; a restart of the loader costs a second.",
           "请与任务开始时比较；重启数据加载只需一秒。"}},
@@ -119,6 +122,15 @@ static const char *const phases[VX_TUNE_PHASES][2] = {{"waiting for samples", "�
                                                       {"checkpoint", "检查点"},
                                                       {"validation", "验证"},
                                                       {"everything else", "其他"}};
+
+/* What a healthy run is told whose device has memory to spare. */
+static const char *const larger_batch[2] = {
+    "Nothing needs to be done. The device's memory has room for a batch of {largest_batch}, at "
+    "which "
+    "it would compute {largest_batch_utilisation%} of the time; that changes the results, so it is "
+    "yours to choose.",
+    "无需处理。设备显存可容纳的最大批量为 {largest_batch}，届时预计有 {largest_batch_utilisation%} "
+    "的时间在计算；批量会改变训练结果，因此由您决定。"};
 
 enum vx_language vx_language_of(const char *accept) {
     for (const char *p = accept; p && *p;) {
@@ -263,7 +275,18 @@ void vx_verdict_say(const struct vx_verdict *v, const struct vx_tune_window *w,
     fill(texts[v->code].say[language], v, w, language, buf, size);
 }
 
+static bool has_figure(const struct vx_verdict *v, const char *name) {
+    for (int i = 0; i < v->n_figures; i++) {
+        if (strcmp(v->figure[i].name, name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void vx_verdict_advise(const struct vx_verdict *v, const struct vx_tune_window *w,
                        enum vx_language language, char *buf, size_t size) {
-    fill(texts[v->code].advise[language], v, w, language, buf, size);
+    bool room = v->code == VX_VERDICT_GPU_BOUND && has_figure(v, "largest_batch_utilisation");
+    fill(room ? larger_batch[language] : texts[v->code].advise[language], v, w, language, buf,
+         size);
 }

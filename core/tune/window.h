@@ -91,10 +91,9 @@ struct vx_tune_device {
     double power_ratio;                      /* of the cap: GPU */
     bool throttled_thermal, throttled_power; /* clock reasons: GPU */
     uint64_t memory_free;                    /* GPU */
-    double launch_gap;                       /* share of compute in which the device had nothing
-                                                queued; 0 where it cannot be told */
-    uint32_t largest_batch;                  /* that fits; 0: unknown */
-    double largest_batch_step;               /* its predicted step */
+    double launch_gap;         /* share of compute in which the chip stood still: GPM, 0 without */
+    uint32_t largest_batch;    /* that fits: GPU; 0: none larger, or unknown */
+    double largest_batch_step; /* seconds that it would compute */
 };
 
 /* What happened, not what was measured. */
@@ -107,7 +106,7 @@ struct vx_tune_events {
     double period_steps, period_share, period_spike; /* tune/period.h over the steps; 0: none */
     enum vx_tune_phase period_phase;                 /* where the spikes are */
     double step_slope; /* relative growth of a step per hour, where significant; else 0 */
-    double rss_slope;  /* bytes per hour, all workers, where significant; else 0 */
+    double rss_slope;  /* bytes per hour, trainer and workers, where significant; else 0 */
 };
 
 struct vx_tune_window {

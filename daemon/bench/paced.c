@@ -17,7 +17,7 @@
 static struct {
     struct vx_paced_options o;
     uint64_t busy_until; /* when the last run ends; 0: nothing has run yet */
-    uint64_t idle_ns, runs;
+    uint64_t began, idle_ns, runs;
 } paced;
 
 struct paced_state {
@@ -117,6 +117,15 @@ static size_t paced_program_memory(struct vx_program *program) {
     return 0;
 }
 
+/* Of the run that starts now. */
+static uint64_t length(uint64_t start) {
+    paced.began = paced.began ? paced.began : start;
+    double hours = (double)(start - paced.began) * 1e-9 / 3600;
+    bool spike = paced.o.spike_every && (paced.runs + 1) % paced.o.spike_every == 0;
+    return (uint64_t)((double)paced.o.step_ns * (1 + paced.o.growth * hours)) +
+           (spike ? paced.o.spike_ns : 0);
+}
+
 static int paced_run(struct vx_program *program, const struct vx_run_input *in,
                      uint64_t *ret_ticket, struct vx_err *err) {
     (void)in;
@@ -124,8 +133,7 @@ static int paced_run(struct vx_program *program, const struct vx_run_input *in,
     struct paced_program *p = (struct paced_program *)program;
     uint64_t now = vx_now_ns(), start = now > paced.busy_until ? now : paced.busy_until;
     paced.idle_ns += paced.busy_until ? start - paced.busy_until : 0;
-    bool spike = paced.o.spike_every && (paced.runs + 1) % paced.o.spike_every == 0;
-    paced.busy_until = start + paced.o.step_ns + (spike ? paced.o.spike_ns : 0);
+    paced.busy_until = start + length(start);
     p->tickets++;
     p->done_at[p->tickets % 2] = paced.busy_until;
     *ret_ticket = p->tickets;

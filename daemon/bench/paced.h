@@ -14,6 +14,7 @@ struct vx_paced_options {
     uint64_t step_ns;     /* of one run; 0: none */
     uint64_t spike_every; /* so many runs one takes longer; 0: none does */
     uint64_t spike_ns;    /* by so much */
+    double growth;        /* of step_ns, relative, per hour since the first run */
     /* Called as each run is handed over; runs counts them from 1. */
     void (*on_run)(void *ctx, uint64_t runs);
     void *ctx;

@@ -12,6 +12,8 @@ static const struct {
     {"step_ms", offsetof(struct vx_bench_settings, step_ms)},
     {"spike_every", offsetof(struct vx_bench_settings, spike_every)},
     {"spike_ms", offsetof(struct vx_bench_settings, spike_ms)},
+    {"step_growth", offsetof(struct vx_bench_settings, step_growth)},
+    {"leak_kib", offsetof(struct vx_bench_settings, leak_kib)},
     {"warm_seconds", offsetof(struct vx_bench_settings, warm_seconds)},
     {"seconds", offsetof(struct vx_bench_settings, seconds)},
     {"sample_ms", offsetof(struct vx_bench_settings, sample_ms)},

@@ -14,6 +14,8 @@ struct vx_bench_settings {
     double step_ms;     /* of the pretended device; 0: it takes no time */
     double spike_every; /* steps; one of them takes spike_ms longer; 0: none does */
     double spike_ms;
+    double step_growth;   /* relative growth of step_ms per hour */
+    double leak_kib;      /* memory that each sample leaves behind in its worker */
     double warm_seconds;  /* not measured, after the first step began */
     double seconds;       /* measured */
     double sample_ms;     /* pretended augmentation of a sample; 0: the real one */

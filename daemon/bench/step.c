@@ -81,6 +81,7 @@ int vx_step_bench_open(struct step *s, struct vx_err *err) {
     struct vx_paced_options paced = {.step_ns = (uint64_t)(b->settings.step_ms * 1e6),
                                      .spike_every = (uint64_t)b->settings.spike_every,
                                      .spike_ns = (uint64_t)(b->settings.spike_ms * 1e6),
+                                     .growth = b->settings.step_growth,
                                      .on_run = on_run,
                                      .ctx = b};
     return rc == VX_OK ? vx_paced_register(&paced, err) : rc;

@@ -17,9 +17,19 @@
 #define MAX_ANCESTORS 16
 #define STANDS_OUT    0.10 /* cores: a process below this is nobody's trouble */
 #define MAX_PROCESSES 65536
+/* Reading one costs some 15 us, and large machines have thousands, most of them asleep: so many a
+ * look are read on the average. Those that matter are read every time. */
+#define PROCESSES_PER_LOOK 100
+
+struct entry {
+    struct vx_process p;
+    uint64_t read_ns;
+    double used; /* cores, between its last two readings */
+    bool own, matters;
+};
 
 struct table {
-    struct vx_process *v; /* ascending by pid */
+    struct entry *v; /* ascending by pid */
     size_t n, cap;
 };
 
@@ -30,6 +40,8 @@ struct vx_host_watch {
     uint64_t at_ns; /* of the last look; 0: none */
     uint64_t busy_ns;
     struct table before, now;
+    uint64_t all_ns;   /* when all processes were read last */
+    size_t looks_left; /* until they are read again */
     struct vx_pressure psi[3];
     uint64_t periods, throttled, swapped, oom_first;
     bool oom_known;
@@ -38,75 +50,145 @@ struct vx_host_watch {
 /* --- processes --- */
 
 static int by_pid(const void *a, const void *b) {
-    int32_t x = ((const struct vx_process *)a)->pid, y = ((const struct vx_process *)b)->pid;
+    int32_t x = ((const struct entry *)a)->p.pid, y = ((const struct entry *)b)->p.pid;
     return (x > y) - (x < y);
 }
 
-static const struct vx_process *find(const struct table *t, int32_t pid) {
-    struct vx_process key = {.pid = pid};
+static struct entry *find(const struct table *t, int32_t pid) {
+    struct entry key = {.p.pid = pid};
     return t->n ? bsearch(&key, t->v, t->n, sizeof *t->v, by_pid) : NULL;
 }
 
-static bool add(struct table *t, const struct vx_process *p) {
+static bool add(struct table *t, const struct entry *e) {
     if (t->n == t->cap) {
         size_t cap = t->cap ? 2 * t->cap : 256;
-        struct vx_process *v = cap <= MAX_PROCESSES ? realloc(t->v, cap * sizeof *v) : NULL;
+        struct entry *v = cap <= MAX_PROCESSES ? realloc(t->v, cap * sizeof *v) : NULL;
         if (!v) {
             return false;
         }
         t->v = v;
         t->cap = cap;
     }
-    t->v[t->n++] = *p;
+    t->v[t->n++] = *e;
     return true;
 }
 
-static void scan(const char *root, struct table *t) {
-    char path[300];
-    snprintf(path, sizeof path, "%s/proc", root);
-    DIR *dir = opendir(path);
-    t->n = 0;
+static bool add_read(struct vx_host_watch *w, int32_t pid, uint64_t now_ns) {
+    struct entry e = {.read_ns = now_ns};
+    return !vx_process_read(w->root, pid, &e.p) || add(&w->now, &e);
+}
+
+/* The numbers among the names of a folder below /proc. */
+static DIR *open_proc(const struct vx_host_watch *w, const char *below) {
+    char path[400];
+    snprintf(path, sizeof path, "%s/proc%s", w->root, below);
+    return opendir(path);
+}
+
+static int32_t next_number(DIR *dir) {
     for (struct dirent *e; dir && (e = readdir(dir)) != NULL;) {
-        struct vx_process p;
-        if (isdigit((unsigned char)e->d_name[0]) &&
-            vx_process_read(root, (int32_t)strtol(e->d_name, NULL, 10), &p) && !add(t, &p)) {
-            break;
+        if (isdigit((unsigned char)e->d_name[0])) {
+            return (int32_t)strtol(e->d_name, NULL, 10);
+        }
+    }
+    return 0;
+}
+
+static void read_all(struct vx_host_watch *w, uint64_t now_ns) {
+    DIR *dir = open_proc(w, "");
+    for (int32_t pid; (pid = next_number(dir)) > 0 && add_read(w, pid, now_ns);) {
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+/* Children that began since all were read; kernels that do not list them have theirs found then. */
+static void read_new_children(struct vx_host_watch *w, uint64_t now_ns) {
+    char below[32], path[400];
+    snprintf(below, sizeof below, "/%d/task", w->self);
+    DIR *dir = open_proc(w, below);
+    for (int32_t task; (task = next_number(dir)) > 0;) {
+        snprintf(path, sizeof path, "%s/proc%s/%d/children", w->root, below, task);
+        FILE *f = fopen(path, "re");
+        for (int32_t pid; f && fscanf(f, "%d", &pid) == 1;) {
+            if (!find(&w->before, pid)) {
+                add_read(w, pid, now_ns);
+            }
+        }
+        if (f) {
+            fclose(f);
         }
     }
     if (dir) {
         closedir(dir);
     }
-    if (t->n) {
-        qsort(t->v, t->n, sizeof *t->v, by_pid);
-    }
 }
 
-static bool is_own(const struct vx_host_watch *w, const struct vx_process *p) {
-    for (int i = 0; p && i < MAX_ANCESTORS; i++) {
-        if (p->pid == w->self) {
+static void read_those_that_matter(struct vx_host_watch *w, uint64_t now_ns) {
+    for (size_t i = 0; i < w->before.n; i++) {
+        const struct entry *e = &w->before.v[i];
+        if (e->matters) {
+            add_read(w, e->p.pid, now_ns);
+        } else {
+            add(&w->now, e);
+        }
+    }
+    read_new_children(w, now_ns);
+}
+
+static bool is_own(const struct vx_host_watch *w, const struct entry *e) {
+    for (int i = 0; e && i < MAX_ANCESTORS; i++) {
+        if (e->p.pid == w->self) {
             return true;
         }
-        p = p->ppid > 1 ? find(&w->now, p->ppid) : NULL;
+        e = e->p.ppid > 1 ? find(&w->now, e->p.ppid) : NULL;
     }
     return false;
 }
 
+static void read_processes(struct vx_host_watch *w, uint64_t now_ns) {
+    w->now.n = 0;
+    uint64_t all_before = w->all_ns;
+    if (w->looks_left > 0) {
+        w->looks_left--;
+        read_those_that_matter(w, now_ns);
+    } else {
+        read_all(w, now_ns);
+        w->all_ns = now_ns;
+        w->looks_left = w->now.n / PROCESSES_PER_LOOK;
+    }
+    if (w->now.n) {
+        qsort(w->now.v, w->now.n, sizeof *w->now.v, by_pid);
+    }
+    for (size_t i = 0; i < w->now.n; i++) {
+        struct entry *e = &w->now.v[i];
+        if (e->read_ns != now_ns) {
+            continue;
+        }
+        const struct entry *old = find(&w->before, e->p.pid);
+        bool same = old && old->p.start_ticks == e->p.start_ticks;
+        uint64_t since = same ? old->read_ns : all_before;
+        e->used = since && now_ns > since ? (double)(e->p.cpu_ns - (same ? old->p.cpu_ns : 0)) /
+                                                (double)(now_ns - since)
+                                          : 0;
+        e->own = is_own(w, e);
+        e->matters = e->own || e->used > STANDS_OUT;
+    }
+}
+
 /* Own time, and the busiest of the others on our CPUs. */
-static double account(struct vx_host_watch *w, double seconds, struct vx_host *ret) {
+static double account(const struct vx_host_watch *w, struct vx_host *ret) {
     double own = 0, most = STANDS_OUT;
     for (size_t i = 0; i < w->now.n; i++) {
-        const struct vx_process *p = &w->now.v[i], *old = find(&w->before, p->pid);
-        if (old && old->start_ticks != p->start_ticks) {
-            old = NULL;
-        }
-        double used = (double)(p->cpu_ns - (old ? old->cpu_ns : 0)) * 1e-9 / seconds;
-        if (is_own(w, p)) {
-            own += used;
-        } else if (used > most && vx_cpus_has(&w->cpus, p->processor)) {
-            most = used;
-            ret->foreign_pid = p->pid;
-            ret->foreign_pid_cores = used;
-            snprintf(ret->foreign_name, sizeof ret->foreign_name, "%s", p->name);
+        const struct entry *e = &w->now.v[i];
+        if (e->own) {
+            own += e->used;
+        } else if (e->used > most && vx_cpus_has(&w->cpus, e->p.processor)) {
+            most = e->used;
+            ret->foreign_pid = e->p.pid;
+            ret->foreign_pid_cores = e->used;
+            snprintf(ret->foreign_name, sizeof ret->foreign_name, "%s", e->p.name);
         }
     }
     if (ret->foreign_pid) {
@@ -219,14 +301,15 @@ static void look_at_memory(struct vx_host_watch *w, double seconds, struct vx_ho
     }
 }
 
-static void look_at_cores(struct vx_host_watch *w, double seconds, struct vx_host *ret) {
+static void look_at_cores(struct vx_host_watch *w, uint64_t now_ns, double seconds,
+                          struct vx_host *ret) {
     uint64_t busy;
     vx_budget_cpus(w->root, &w->cpus);
     ret->cores = fmin(vx_cpus_count(&w->cpus), vx_budget_quota(w->root));
-    scan(w->root, &w->now);
+    read_processes(w, now_ns);
     bool have_busy = busy_time(w, &busy);
     if (seconds > 0) {
-        ret->own_cores = account(w, seconds, ret);
+        ret->own_cores = account(w, ret);
     }
     if (have_busy) {
         ret->has |= VX_HOST_CPU;
@@ -242,7 +325,7 @@ static void look_at_cores(struct vx_host_watch *w, double seconds, struct vx_hos
 void vx_host_look(struct vx_host_watch *w, uint64_t now_ns, struct vx_host *ret) {
     double seconds = w->at_ns && now_ns > w->at_ns ? (double)(now_ns - w->at_ns) * 1e-9 : 0;
     *ret = (struct vx_host){.seconds = seconds};
-    look_at_cores(w, seconds, ret);
+    look_at_cores(w, now_ns, seconds, ret);
     look_at_pressure(w, seconds, ret);
     look_at_throttling(w, ret);
     look_at_memory(w, seconds, ret);

@@ -1,6 +1,7 @@
 /* What happens on this machine beside and because of voxeld, from one look to the next: who uses
  * the cores, pressure, throttling, swap, memory. Thread: one at a time per watcher (the telemetry
- * thread). A look costs a read of /proc/PID/stat of every process. */
+ * thread). A look costs a read of /proc/PID/stat of the processes that matter: own ones and those
+ * that use cores; the others are read in turn of many looks where there are many. */
 #ifndef VX_DAEMON_EVIDENCE_HOST_H
 #define VX_DAEMON_EVIDENCE_HOST_H
 

@@ -1,5 +1,6 @@
 #include "daemon/evidence/process.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,13 +16,14 @@ static size_t slurp(const char *root, int32_t pid, const char *file, char *buf, 
     if ((size_t)snprintf(path, sizeof path, "%s/proc/%d/%s", root, pid, file) >= sizeof path) {
         return 0;
     }
-    FILE *f = fopen(path, "re");
-    size_t n = f ? fread(buf, 1, size - 1, f) : 0;
-    if (f) {
-        fclose(f);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n =
+        fd >= 0 ? read(fd, buf, size - 1) : -1; /* the kernel gives such files in one piece */
+    if (fd >= 0) {
+        close(fd);
     }
-    buf[n] = '\0';
-    return n;
+    buf[n > 0 ? n : 0] = '\0';
+    return n > 0 ? (size_t)n : 0;
 }
 
 static uint64_t ticks_to_ns(uint64_t ticks) {
@@ -79,6 +81,16 @@ void vx_process_waits(const char *root, int32_t pid, struct vx_process_waits *re
             ret->device_bytes = bytes;
         }
     }
+}
+
+uint64_t vx_process_memory(const char *root, int32_t pid) {
+    char text[256];
+    unsigned long long resident, shared;
+    if (!slurp(root, pid, "statm", text, sizeof text) ||
+        sscanf(text, "%*u %llu %llu", &resident, &shared) != 2 || resident < shared) {
+        return 0;
+    }
+    return (resident - shared) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
 bool vx_process_uid(const char *root, int32_t pid, uint32_t *ret) {

@@ -26,6 +26,9 @@ struct vx_process_waits {
 };
 void vx_process_waits(const char *root, int32_t pid, struct vx_process_waits *ret);
 
+/* Bytes that belong to no file and are shared with nobody; 0 where the kernel does not say. */
+uint64_t vx_process_memory(const char *root, int32_t pid);
+
 /* Owner of the process; false where it is gone. */
 bool vx_process_uid(const char *root, int32_t pid, uint32_t *ret);
 

@@ -51,8 +51,11 @@ static int read_pretence(const struct vx_brief *b, struct vx_pretence *buf,
     if (rc != VX_OK || !b->bench) {
         return rc;
     }
-    *buf = (struct vx_pretence){s.synthetic, s.cold, (uint64_t)(s.sample_ms * 1e6),
-                                (uint64_t)(s.sample_cpu_ms * 1e6)};
+    *buf = (struct vx_pretence){.synthetic = s.synthetic,
+                                .cold = s.cold,
+                                .augment_ns = (uint64_t)(s.sample_ms * 1e6),
+                                .cpu_ns = (uint64_t)(s.sample_cpu_ms * 1e6),
+                                .leak_bytes = (size_t)(s.leak_kib * 1024)};
     *ret = buf;
     return VX_OK;
 }

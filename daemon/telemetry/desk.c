@@ -14,6 +14,8 @@
 #include "db/sample.h"
 #include "db/store.h"
 #include "db/tuning.h"
+#include "plan/planner.h"
+#include "plan/plans.h"
 #include "session/control.h"
 
 #include <math.h>
@@ -289,6 +291,10 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b,
                                            .trainer_cores = b->bench ? 0.1
                                                             : cpu    ? b->threads
                                                                      : 1};
+    struct vx_plan_config plan;
+    if (vx_plans_read_config(b->plans, b->configuration, &plan, NULL) == VX_OK) {
+        ret->facts.sample_bytes = vx_plan_sample_bytes(&plan, (int)b->classes);
+    }
     struct vx_storage storage;
     if (vx_storage_probe(b->cache_dir, &storage, NULL) == VX_OK &&
         storage.kind != VX_STORAGE_UNKNOWN) {

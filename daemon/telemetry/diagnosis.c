@@ -13,6 +13,7 @@ enum { LOOKS_TO_SAY = 3, LOOKS_TO_DROP = 8 };
 /* Slow steps need a longer window for a mean that means something. */
 #define STEPS_IN_WINDOW 14.0
 #define LONGEST_WINDOW  300.0
+#define LARGEST_BATCH   1e6
 
 void vx_diagnosis_init(struct vx_diagnosis *d, const struct vx_session_facts *facts,
                        const struct vx_tuner_limits *limits, const uint32_t setting[VX_KNOBS],
@@ -60,7 +61,44 @@ void vx_diagnosis_cold(struct vx_diagnosis *d, uint64_t cold_bytes) {
     d->store_cold_bytes = stays ? cold_bytes : 0;
 }
 
+void vx_diagnosis_device(struct vx_diagnosis *d, const struct vx_device_look *look) {
+    d->device = *look;
+    if (!(look->have & VX_TUNE_HAVE_GPM)) {
+        d->device_looks = 0;
+        return;
+    }
+    d->device_looks += d->device_looks < VX_WINDOW_SECONDS;
+    d->device_active = d->device_looks == 1
+                           ? look->active
+                           : d->device_active + (look->active - d->device_active) / d->device_looks;
+}
+
 /* --- cutting a window --- */
+
+/* Time in which the trainer held the device to be computing and the chip did not. Validation may
+ * have kept it busy besides, which makes the gap too small, never too large. */
+static double launch_gap(const struct vx_diagnosis *d, const struct vx_tune_window *w) {
+    bool told = d->device.have & VX_TUNE_HAVE_GPM && d->device_looks >= VX_WINDOW_SECONDS;
+    double computing = w->seconds > 0 ? w->step.phase[VX_TUNE_COMPUTE] / w->seconds : 0;
+    return told && computing > 0 ? fmax(1 - d->device_active / computing, 0) : 0;
+}
+
+/* What is free holds so many samples more. Those in work share all that the trainer holds, weights
+ * and context too, and take no less than the plan says; a tenth of what is free stays so, because
+ * allocators round up. More samples take as much longer. */
+static void fit_batch(const struct vx_diagnosis *d, struct vx_tune_window *w) {
+    double batch = w->step.batch;
+    if (!(d->device.have & VX_TUNE_HAVE_GPU) || batch < 1 || !w->step.n) {
+        return;
+    }
+    double each = fmax((double)d->device.own_bytes / batch, d->facts.sample_bytes);
+    double more = each > 0 ? floor(0.9 * (double)w->device.memory_free / each) : 0;
+    if (more >= 1) {
+        w->device.largest_batch = (uint32_t)(batch + fmin(more, LARGEST_BATCH));
+        w->device.largest_batch_step =
+            w->step.phase[VX_TUNE_COMPUTE] / w->step.n * w->device.largest_batch / batch;
+    }
+}
 
 /* How many happened within the last minute, and the last of them. */
 static uint32_t recent(const struct vx_lost *list, size_t size, uint64_t count, uint64_t to_ns,
@@ -160,8 +198,10 @@ bool vx_diagnosis_window(const struct vx_diagnosis *d, uint64_t from_ns, uint64_
     w.loader.store_cold_bytes = d->store_cold_bytes;
     w.loader.storage = d->facts.storage;
     w.have |= d->facts.storage_known ? VX_TUNE_HAVE_STORAGE : 0u;
-    w.device = d->device;
-    w.have |= d->device_have;
+    w.device = d->device.device;
+    w.have |= d->device.have;
+    w.device.launch_gap = launch_gap(d, &w);
+    fit_batch(d, &w);
     cut_host(d, w.seconds, &w);
     w.host.trainer_cores = d->facts.trainer_cores;
     w.host.worker_bytes = d->pool.now.workers ? d->pool.now.rss_anon / d->pool.now.workers : 0;

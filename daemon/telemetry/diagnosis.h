@@ -23,8 +23,17 @@ struct vx_session_facts {
     uint32_t batch, slots;
     double trainer_cores; /* that step keeps busy: its threads on the CPU, about one beside a GPU */
     uint64_t store_bytes;
+    double sample_bytes; /* of the device's memory, by the plan; 0: not known */
     enum vx_tune_storage storage;
     bool storage_known;
+};
+
+/* What is known of the job's GPU at a look. */
+struct vx_device_look {
+    uint32_t have; /* VX_TUNE_HAVE_GPU, _GPM */
+    struct vx_tune_device device;
+    double active;      /* share of the time in which it computed; _GPM */
+    uint64_t own_bytes; /* of its memory, the trainer's; 0: not told */
 };
 
 struct vx_lost {
@@ -49,8 +58,9 @@ struct vx_diagnosis {
     } store[4];                /* by look at the store; n_store ever */
     uint64_t n_store;
     uint64_t store_cold_bytes;    /* that will be read once and then stay in memory; else 0 */
-    struct vx_tune_device device; /* as last seen, by the caller */
-    uint32_t device_have;         /* VX_TUNE_HAVE_GPU, _GPM */
+    struct vx_device_look device; /* as last seen */
+    double device_active;         /* mean over the last looks with _GPM */
+    uint32_t device_looks;        /* in it, at most VX_WINDOW_SECONDS of them */
     struct vx_tune_period period; /* looked for every ten seconds */
     bool has_period;
     struct vx_tuner tuner;
@@ -77,6 +87,8 @@ void vx_diagnosis_lost(struct vx_diagnosis *d, const char *cause, const char *ca
                        uint64_t now_ns);
 /* How much of the store is not in memory, looked at every few seconds. */
 void vx_diagnosis_cold(struct vx_diagnosis *d, uint64_t cold_bytes);
+/* The job's GPU in this second; before vx_diagnosis_look. */
+void vx_diagnosis_device(struct vx_diagnosis *d, const struct vx_device_look *look);
 void vx_diagnosis_corrupt(struct vx_diagnosis *d, const char *case_name, uint64_t now_ns);
 
 /* The session between from_ns and to_ns. False where nothing is known of it. */

@@ -158,8 +158,18 @@ void gpus_metrics(const struct gpus *g, struct vx_buf *out) {
 
 /* --- windows --- */
 
-void gpus_window(const struct gpus *g, const char *device, struct vx_tune_device *ret,
-                 uint32_t *have) {
+static uint64_t bytes_of(const struct vx_gpu *s, int32_t pid) {
+    for (uint32_t i = 0; i < s->n_processes; i++) {
+        if (s->process[i].pid == pid) {
+            return s->process[i].bytes;
+        }
+    }
+    return 0;
+}
+
+void gpus_window(const struct gpus *g, const char *device, int32_t trainer,
+                 struct vx_device_look *ret) {
+    *ret = (struct vx_device_look){0};
     if (strncmp(device, "cuda", 4) != 0) {
         return;
     }
@@ -168,17 +178,20 @@ void gpus_window(const struct gpus *g, const char *device, struct vx_tune_device
         return;
     }
     const struct vx_gpu *s = &g->last[i];
+    struct vx_tune_device *d = &ret->device;
     const uint32_t needed = VX_GPU_MEMORY | VX_GPU_REASONS;
     if ((s->has & needed) == needed) {
-        *have |= VX_TUNE_HAVE_GPU;
-        ret->memory_free = s->memory_free;
-        ret->throttled_thermal = s->throttled_thermal;
-        ret->throttled_power = s->throttled_power;
-        ret->power_ratio = s->power_cap_watts > 0 ? s->power_watts / s->power_cap_watts : 0;
+        ret->have |= VX_TUNE_HAVE_GPU;
+        d->memory_free = s->memory_free;
+        d->throttled_thermal = s->throttled_thermal;
+        d->throttled_power = s->throttled_power;
+        d->power_ratio = s->power_cap_watts > 0 ? s->power_watts / s->power_cap_watts : 0;
+        ret->own_bytes = bytes_of(s, trainer);
     }
     if (s->has & VX_GPU_ACTIVITY) {
-        *have |= VX_TUNE_HAVE_GPM;
-        ret->sm_active = s->sm_active;
-        ret->tensor_active = s->tensor_active;
+        ret->have |= VX_TUNE_HAVE_GPM;
+        d->sm_active = s->sm_active;
+        d->tensor_active = s->tensor_active;
+        ret->active = s->graphics_active;
     }
 }

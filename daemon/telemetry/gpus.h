@@ -4,7 +4,7 @@
 #define VX_DAEMON_TELEMETRY_GPUS_H
 
 #include "daemon/evidence/gpu.h"
-#include "tune/window.h"
+#include "daemon/telemetry/diagnosis.h"
 
 #include <pthread.h>
 
@@ -28,8 +28,9 @@ void gpus_close(struct gpus *g);
 void gpus_look(struct gpus *g, pthread_mutex_t *lock);
 /* voxeld_gpu_*, and with dcgm the seven names that NVIDIA's stock Grafana board asks for. */
 void gpus_metrics(const struct gpus *g, struct vx_buf *out);
-/* The device's part of a window; device: "cuda:1". *have gains VX_TUNE_HAVE_GPU and _GPM. */
-void gpus_window(const struct gpus *g, const char *device, struct vx_tune_device *ret,
-                 uint32_t *have);
+/* device: "cuda:1"; trainer: the pid whose memory on it is asked for. What is not known, and of
+ * other devices everything, is 0. */
+void gpus_window(const struct gpus *g, const char *device, int32_t trainer,
+                 struct vx_device_look *ret);
 
 #endif

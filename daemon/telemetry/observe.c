@@ -39,8 +39,9 @@ struct tale {
 
 static void gather(struct observation *o, struct watched *w, const struct vx_host *host,
                    uint64_t now_ns, struct tale *tale) {
-    w->diagnosis->device_have = 0;
-    gpus_window(o->gpus, w->device, &w->diagnosis->device, &w->diagnosis->device_have);
+    struct vx_device_look device;
+    gpus_window(o->gpus, w->device, w->step_pid, &device);
+    vx_diagnosis_device(w->diagnosis, &device);
     vx_diagnosis_look(w->diagnosis, host, now_ns, &tale->news);
     const struct vx_decision *d = &tale->news.decision;
     if (d->kind != VX_DECISION_NONE) {
@@ -90,6 +91,7 @@ static void observe_session(struct observation *o, struct watched *w, const stru
     uint64_t cold;
     bool known =
         w->residency && o->seconds % RESIDENCY_EVERY == 0 && vx_residency_cold(w->residency, &cold);
+    w->diagnosis->pool.trainer = w->step_pid;
     vx_poollog_look(&w->diagnosis->pool, &w->timeline, "", now_ns); /* this thread's alone */
     pthread_mutex_lock(o->lock);
     if (known) {

@@ -1,12 +1,9 @@
 #include "daemon/telemetry/poollog.h"
 
 #include "daemon/evidence/process.h"
-#include "tune/period.h"
-
-#include <math.h>
 #include <string.h>
 
-enum { BINS = 60, SLOPE_LOOKS = 600 };
+#define LEAST_BYTES_PER_HOUR 10e6
 
 static bool alive(const struct vx_worker_record *r) {
     return r->pid > 0 && r->state != VX_WORKER_NONE && r->state != VX_WORKER_LEFT &&
@@ -68,10 +65,20 @@ static void look_at(struct vx_poollog *log, uint32_t w, const struct vx_timeline
     log->now.workers++;
 }
 
+static void follow_memory(struct vx_poollog *log) {
+    if (log->same.workers != log->now.workers || log->same.trainer != log->trainer) {
+        log->memory = (struct vx_trend){0};
+        log->same.workers = log->now.workers;
+        log->same.trainer = log->trainer;
+    }
+    vx_trend_add(&log->memory, log->now.ns, (double)(log->now.rss_anon + log->now.trainer_anon));
+}
+
 void vx_poollog_look(struct vx_poollog *log, const struct vx_timeline *timeline, const char *root,
                      uint64_t now_ns) {
     log->now.ns = now_ns;
     log->now.rss_anon = log->now.workers = 0;
+    log->now.trainer_anon = vx_process_memory(root, log->trainer);
     log->now.has_runqueue = log->now.has_device = true;
     for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
         look_at(log, w, timeline, root);
@@ -79,6 +86,7 @@ void vx_poollog_look(struct vx_poollog *log, const struct vx_timeline *timeline,
     log->now.has_runqueue = log->now.has_runqueue && log->now.workers > 0;
     log->now.has_device = log->now.has_device && log->now.workers > 0;
     log->v[log->n++ % VX_POOLLOG_LOOKS] = log->now;
+    follow_memory(log);
 }
 
 /* The last look at or before ns, else the oldest there is; NULL in an empty log. */
@@ -119,24 +127,6 @@ bool vx_poollog_window(const struct vx_poollog *log, uint64_t from_ns, uint64_t 
 }
 
 double vx_poollog_slope(const struct vx_poollog *log) {
-    if (log->n < SLOPE_LOOKS) {
-        return 0;
-    }
-    double x[BINS], y[BINS], slope, error;
-    uint64_t from = log->n - SLOPE_LOOKS, t0 = log->v[from % VX_POOLLOG_LOOKS].ns;
-    uint32_t workers = log->v[from % VX_POOLLOG_LOOKS].workers;
-    for (uint64_t b = 0; b < BINS; b++) {
-        x[b] = y[b] = 0;
-        for (uint64_t i = 0; i < SLOPE_LOOKS / BINS; i++) {
-            const struct vx_pool_sums *s =
-                &log->v[(from + b * (SLOPE_LOOKS / BINS) + i) % VX_POOLLOG_LOOKS];
-            if (s->workers != workers) {
-                return 0;
-            }
-            x[b] += (double)(s->ns - t0) * 1e-9 / 3600 / (SLOPE_LOOKS / BINS);
-            y[b] += (double)s->rss_anon / (SLOPE_LOOKS / BINS);
-        }
-    }
-    vx_tune_slope(x, y, BINS, &slope, &error);
-    return slope > 3 * error && slope > 1e6 ? slope : 0;
+    double growth = vx_trend_growth(&log->memory, NULL);
+    return growth >= LEAST_BYTES_PER_HOUR ? growth : 0;
 }

@@ -6,8 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WARM = 20, BINS = 60 };
-#define SLOPE_SECONDS 600.0
+enum { WARM = 20 };
 
 _Static_assert((int)VX_TUNE_PHASES == (int)VX_PHASE_COUNT, "the same parts of a step");
 _Static_assert((int)VX_TUNE_WAIT_LOADER == (int)VX_PHASE_WAIT_LOADER &&
@@ -33,6 +32,7 @@ static double seconds_of(const struct vx_tune_step *s) {
 
 void vx_steplog_restarted(struct vx_steplog *log) {
     log->n = 0;
+    log->trend = (struct vx_trend){0};
 }
 
 static void learn(struct vx_steplog *log) {
@@ -59,6 +59,7 @@ void vx_steplog_add(struct vx_steplog *log, const struct vx_step_record *r) {
     e->depth = r->depth;
     if (log->n++ > 0) {
         learn(log);
+        vx_trend_add(&log->trend, e->end_ns, (double)wall * 1e-9);
     }
 }
 
@@ -139,27 +140,6 @@ bool vx_steplog_period(const struct vx_steplog *log, struct vx_tune_period *ret)
 }
 
 double vx_steplog_slope(const struct vx_steplog *log) {
-    uint64_t from = first(log) ? first(log) : 1;
-    if (log->n < from + 2 * BINS) {
-        return 0;
-    }
-    uint64_t t0 = at(log, from)->end_ns, t1 = at(log, log->n - 1)->end_ns;
-    if ((double)(t1 - t0) * 1e-9 < SLOPE_SECONDS) {
-        return 0;
-    }
-    /* medians of stretches of equal numbers of steps: spikes are another verdict's business */
-    double x[BINS], y[BINS], seconds[VX_STEPLOG_STEPS / BINS + 1], mean = 0, slope, error;
-    uint64_t per_bin = (log->n - from) / BINS;
-    for (uint64_t b = 0; b < BINS; b++) {
-        uint64_t begin = from + b * per_bin;
-        for (uint64_t i = 0; i < per_bin; i++) {
-            seconds[i] = seconds_of(&at(log, begin + i)->step);
-        }
-        qsort(seconds, per_bin, sizeof *seconds, ascending);
-        x[b] = (double)(at(log, begin + per_bin / 2)->end_ns - t0) * 1e-9 / 3600;
-        y[b] = seconds[per_bin / 2];
-        mean += y[b] / BINS;
-    }
-    vx_tune_slope(x, y, BINS, &slope, &error);
-    return mean > 0 && fabs(slope) > 3 * error ? slope / mean : 0;
+    double mean, growth = vx_trend_growth(&log->trend, &mean);
+    return mean > 0 ? growth / mean : 0;
 }

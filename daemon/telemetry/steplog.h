@@ -3,6 +3,7 @@
 #ifndef VX_DAEMON_TELEMETRY_STEPLOG_H
 #define VX_DAEMON_TELEMETRY_STEPLOG_H
 
+#include "daemon/telemetry/trend.h"
 #include "tune/period.h"
 #include "tune/window.h"
 
@@ -21,9 +22,10 @@ struct vx_steplog_entry {
 
 struct vx_steplog {
     struct vx_steplog_entry v[VX_STEPLOG_STEPS];
-    uint64_t n;          /* ever added */
-    double compute_best; /* smallest mean compute of WARM successive steps; 0: too few yet */
-    double mean;         /* of all but the first, decaying over some hundred steps */
+    uint64_t n;            /* ever added */
+    double compute_best;   /* smallest mean compute of WARM successive steps; 0: too few yet */
+    double mean;           /* of all but the first, decaying over some hundred steps */
+    struct vx_trend trend; /* of their seconds: an hour of fast steps is more than v holds */
 };
 
 /* A training step; records of other streams are not for here. */
@@ -36,8 +38,7 @@ void vx_steplog_window(const struct vx_steplog *log, uint64_t from_ns, uint64_t 
                        struct vx_tune_steps *ret);
 /* Over all that the log holds. */
 bool vx_steplog_period(const struct vx_steplog *log, struct vx_tune_period *ret);
-/* Relative growth of a step per hour where it is more than three standard errors; else 0. Needs ten
- * minutes. */
+/* Relative growth of a step per hour where trend.h calls it one; else 0. */
 double vx_steplog_slope(const struct vx_steplog *log);
 
 #endif

@@ -111,6 +111,8 @@ Test(daemon_bench, settings_survive_the_brief) {
     struct vx_bench_settings s = {.step_ms = 20,
                                   .spike_every = 50,
                                   .spike_ms = 300,
+                                  .step_growth = 0.5,
+                                  .leak_kib = 4,
                                   .warm_seconds = 1.5,
                                   .seconds = 30,
                                   .sample_ms = 60,
@@ -123,6 +125,7 @@ Test(daemon_bench, settings_survive_the_brief) {
     cr_assert_eq(vx_bench_settings_read(json, &again, &err), VX_OK, "%s", err.text);
     cr_expect(again.step_ms == 20 && again.warm_seconds == 1.5 && again.seconds == 30);
     cr_expect(again.spike_every == 50 && again.spike_ms == 300);
+    cr_expect(again.step_growth == 0.5 && again.leak_kib == 4);
     cr_expect(again.sample_ms == 60 && again.sample_cpu_ms == 5);
     cr_expect(!again.synthetic && again.cold && again.costs);
     json_object_set_new(json, "seconds", json_string("long"));

@@ -216,3 +216,71 @@ Test(daemon_diagnosis, a_worker_needs_what_workers_take) {
     cr_expect_eq(w.host.worker_bytes, 0);
     close_story(s);
 }
+
+/* Steps of 100 ms that compute 90 of them, on a GPU that is looked at every second. */
+static struct story *on_a_gpu(struct vx_device_look *look) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.1;
+    s->wait = 0.01;
+    s->d.facts.sample_bytes = 2e9;
+    *look = (struct vx_device_look){.have = VX_TUNE_HAVE_GPU | VX_TUNE_HAVE_GPM,
+                                    .device = {.memory_free = 30000000000},
+                                    .active = 0.9,
+                                    .own_bytes = 6000000000};
+    return s;
+}
+
+static void gpu_seconds(struct story *s, const struct vx_device_look *look, int n) {
+    for (int i = 0; i < n; i++) {
+        vx_diagnosis_device(&s->d, look);
+        second(s);
+    }
+}
+
+Test(daemon_diagnosis, the_batch_that_fits_the_memory_left) {
+    struct vx_device_look look;
+    struct story *s = on_a_gpu(&look);
+    const struct vx_tune_device *d = &s->d.window.device;
+    gpu_seconds(s, &look, 12);
+    cr_expect_eq(d->largest_batch, 2 + 9); /* 27 GB of 3 GB each */
+    cr_expect_float_eq(d->largest_batch_step, 0.09 * 11 / 2, 1e-6, "%g", d->largest_batch_step);
+    look.own_bytes = 1000000000; /* the trainer has only begun: the plan knows better */
+    gpu_seconds(s, &look, 1);
+    cr_expect_eq(d->largest_batch, 2 + 13);
+    look.own_bytes = 0; /* the pids of another container */
+    gpu_seconds(s, &look, 1);
+    cr_expect_eq(d->largest_batch, 2 + 13);
+    s->d.facts.sample_bytes = 0; /* nor a plan: nothing is made up */
+    gpu_seconds(s, &look, 1);
+    cr_expect_eq(d->largest_batch, 0);
+    s->d.facts.sample_bytes = 2e9;
+    look.device.memory_free = 2000000000; /* none fits */
+    gpu_seconds(s, &look, 1);
+    cr_expect_eq(d->largest_batch, 0);
+    cr_expect_eq(d->largest_batch_step, 0);
+    look.device.memory_free = 30000000000;
+    look.have = VX_TUNE_HAVE_GPM; /* the chip does not say */
+    gpu_seconds(s, &look, 1);
+    cr_expect_eq(d->largest_batch, 0);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, a_chip_that_stands_still_in_computing_time) {
+    struct vx_device_look look;
+    struct story *s = on_a_gpu(&look);
+    gpu_seconds(s, &look, 12);
+    cr_expect_float_eq(s->d.window.device.launch_gap, 0, 0.02, "%g", s->d.window.device.launch_gap);
+    look.active = 0.54; /* of 0.9 */
+    gpu_seconds(s, &look, 60);
+    double gap = s->d.window.device.launch_gap;
+    cr_expect_float_eq(gap, 0.4, 0.02, "%g", gap);
+    cr_expect(s->began & 1u << VX_VERDICT_LAUNCH_BOUND);
+    look.have = VX_TUNE_HAVE_GPU; /* chips before Hopper do not say */
+    gpu_seconds(s, &look, 12);
+    cr_expect_eq(s->d.window.device.launch_gap, 0);
+    cr_expect(s->ended & 1u << VX_VERDICT_LAUNCH_BOUND);
+    look.have |= VX_TUNE_HAVE_GPM;
+    gpu_seconds(s, &look, 9); /* not enough looks yet */
+    cr_expect_eq(s->d.window.device.launch_gap, 0);
+    close_story(s);
+}

@@ -134,6 +134,44 @@ Test(daemon_evidence, who_uses_the_cores) {
     cr_expect_float_eq(h.foreign_pid_cores, 0.9, 1e-9);
 }
 
+/* Where there are hundreds of others, they are read in every third look. */
+Test(daemon_evidence, a_machine_with_many_processes) {
+    struct vx_host h;
+    machine(0, 0, 0);
+    process(SELF, 1, "voxeld", 0, 0);
+    process(101, SELF, "voxeld", 0, 0);
+    for (int pid = 1000; pid < 1250; pid++) {
+        process(pid, 1, "asleep", 5, 1);
+    }
+    vx_host_look(watch, 10 * SECOND, &h);
+    /* a child that begins is seen at once, where the kernel lists children */
+    machine(100, 60, 0);
+    process(101, SELF, "voxeld", 20, 0);
+    process(102, SELF, "voxeld", 50, 0);
+    put("/proc/100/task/104/children", "101 102 ");
+    process(1007, 1, "awake", 95, 1);
+    vx_host_look(watch, 11 * SECOND, &h);
+    cr_expect_float_eq(h.own_cores, 0.7, 1e-9, "%g", h.own_cores);
+    cr_expect_float_eq(h.foreign_cores, 0.9, 1e-9, "%g", h.foreign_cores);
+    cr_expect_eq(h.foreign_pid, 0, "not yet known");
+    machine(200, 120, 0);
+    process(101, SELF, "voxeld", 40, 0);
+    process(102, SELF, "voxeld", 100, 0);
+    process(1007, 1, "awake", 185, 1);
+    vx_host_look(watch, 12 * SECOND, &h);
+    cr_expect_float_eq(h.own_cores, 0.7, 1e-9, "%g", h.own_cores);
+    process(1007, 1, "awake", 275, 1);
+    vx_host_look(watch, 13 * SECOND, &h); /* all of them */
+    cr_expect_eq(h.foreign_pid, 1007);
+    cr_expect_float_eq(h.foreign_pid_cores, 0.9, 1e-9, "%g", h.foreign_pid_cores);
+    process(1007, 1, "awake", 325, 1);
+    vx_host_look(watch, 14 * SECOND, &h); /* it matters now */
+    cr_expect_float_eq(h.foreign_pid_cores, 0.5, 1e-9, "%g", h.foreign_pid_cores);
+    process(1007, 1, "awake", 325, 1);
+    vx_host_look(watch, 15 * SECOND, &h);
+    cr_expect_eq(h.foreign_pid, 0, "asleep again");
+}
+
 Test(daemon_evidence, a_pid_that_was_given_again_is_another_process) {
     struct vx_host h;
     machine(0, 0, 0);

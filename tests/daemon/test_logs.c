@@ -5,10 +5,12 @@
 #include "daemon/telemetry/poollog.h"
 #include "daemon/telemetry/pulse.h"
 #include "daemon/telemetry/steplog.h"
+#include "daemon/telemetry/trend.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define MS     1000000ull
 #define SECOND 1000000000ull
@@ -86,6 +88,91 @@ Test(daemon_steplog, slow_growth_and_rhythm) {
     cr_assert(vx_steplog_period(&steps, &p));
     cr_expect_eq(p.steps, 50);
     cr_expect_eq(p.phase, VX_TUNE_WAIT_LOADER);
+    vx_steplog_restarted(&steps);
+    cr_expect_eq(vx_steplog_slope(&steps), 0);
+}
+
+/* Of steps this short the log itself holds 80 seconds. */
+Test(daemon_steplog, slow_growth_of_fast_steps) {
+    uint64_t t = add(100 * SECOND, 0, 1), from = t;
+    while (t < from + 900 * SECOND) { /* 20 % an hour */
+        struct vx_step_record r = {.start_ns = t};
+        r.phase_ns[VX_PHASE_COMPUTE] = 20 * MS + (t - from) / 900000; /* to 21 ms */
+        vx_steplog_add(&steps, &r);
+        t += r.phase_ns[VX_PHASE_COMPUTE];
+    }
+    double slope = vx_steplog_slope(&steps);
+    cr_expect_float_eq(slope, 4 / 20.5, 0.005, "%g", slope);
+}
+
+/* --- growth --- */
+
+/* A figure over `minutes`, one value a second, told by f of the time in hours; noise of +-1. */
+static double growth_of(double (*f)(double hours), int minutes) {
+    struct vx_trend t = {0};
+    uint32_t noise = 1;
+    for (uint64_t i = 0; i < (uint64_t)minutes * 60; i++) {
+        noise = noise * 1664525u + 1013904223u;
+        vx_trend_add(&t, (1000 + i) * SECOND,
+                     f((double)i / 3600) + (double)(noise >> 16) / 32768 - 1);
+    }
+    return vx_trend_growth(&t, NULL);
+}
+
+static double steady(double hours) {
+    return 100 + 0 * hours;
+}
+static double linear(double hours) {
+    return 100 + 40 * hours;
+}
+static double linear_a_little(double hours) {
+    return 100 + 6 * hours;
+}
+static double step_up(double hours) {
+    return hours < 0.15 ? 100 : 130;
+}
+static double levels_off(double hours) {
+    return 130 - 30 / (1 + 60 * hours);
+}
+static double falls(double hours) {
+    return 100 - 40 * hours;
+}
+static double grows_lately(double hours) {
+    return hours < 2 ? 100 : 100 + 50 * (hours - 2);
+}
+
+Test(daemon_trend, growth_that_goes_on_and_nothing_else) {
+    cr_expect_float_eq(growth_of(linear, 11), 40, 4, "%g", growth_of(linear, 11));
+    cr_expect_float_eq(growth_of(linear, 60), 40, 0.5, "%g", growth_of(linear, 60));
+    cr_expect_eq(growth_of(linear, 9), 0, "too early");
+    cr_expect_eq(growth_of(linear_a_little, 20), 0, "too little so far");
+    cr_expect_float_eq(growth_of(linear_a_little, 60), 6, 0.5);
+    cr_expect_eq(growth_of(steady, 60), 0);
+    cr_expect_eq(growth_of(step_up, 15), 0);
+    cr_expect_eq(growth_of(step_up, 20), 0);
+    cr_expect_eq(growth_of(step_up, 40), 0);
+    cr_expect_eq(growth_of(levels_off, 30), 0);
+    cr_expect_eq(growth_of(falls, 60), 0);
+    cr_expect_float_eq(growth_of(grows_lately, 180), 50, 1, "an hour ago is forgotten");
+}
+
+Test(daemon_trend, bursts_gaps_and_a_clock_that_jumps) {
+    struct vx_trend t = {0};
+    for (uint64_t i = 0; i < 900;
+         i++) { /* a burst in one second of ten, and nothing for a minute */
+        double value = 100 + (double)i / 90 + (i % 10 == 3 ? 1e6 : 0);
+        if (i < 300 || i >= 360) {
+            vx_trend_add(&t, (1000 + i) * SECOND, value);
+        }
+    }
+    double mean, growth = vx_trend_growth(&t, &mean);
+    cr_expect_float_eq(growth, 40, 0.5, "%g", growth);
+    cr_expect_float_eq(mean, 105, 0.5, "%g", mean);
+    uint64_t n = t.n;
+    vx_trend_add(&t, 10 * SECOND, 1e9);   /* back */
+    vx_trend_add(&t, 5000 * SECOND, 155); /* ahead */
+    cr_expect_eq(t.n, n + 1);
+    cr_expect_lt(vx_trend_growth(&t, NULL), 60);
 }
 
 /* --- the pool --- */
@@ -165,18 +252,45 @@ Test(daemon_poollog, work_between_two_looks) {
     free(log);
 }
 
+/* Seconds of one worker whose memory grows by 10 kB in each. */
+static void growing_worker(struct vx_poollog *log, struct vx_timeline *t, uint64_t from,
+                           uint64_t to) {
+    for (uint64_t i = from; i < to; i++) {
+        struct vx_worker_record r = {
+            .pid = 1, .state = VX_WORKER_WAITING, .rss_anon = (100 << 20) + i * 10000 + i % 7};
+        vx_timeline_set_worker(t, 0, &r);
+        vx_poollog_look(log, t, root, (i + 1) * SECOND);
+    }
+}
+
 Test(daemon_poollog, memory_that_grows) {
     struct vx_timeline t;
     struct vx_err err = {0};
     struct vx_poollog *log = calloc(1, sizeof *log);
+    snprintf(root, sizeof root, "/tmp/voxeld-pool-XXXXXX");
+    cr_assert_not_null(mkdtemp(root));
     cr_assert_eq(vx_timeline_create(&t, &err), VX_OK);
-    for (uint64_t i = 0; i < 640; i++) {
-        struct vx_worker_record r = {
-            .pid = 1, .state = VX_WORKER_WAITING, .rss_anon = (100 << 20) + i * 10000 + i % 7};
-        vx_timeline_set_worker(&t, 0, &r);
-        vx_poollog_look(log, &t, "/nowhere", (i + 1) * SECOND);
-    }
+    growing_worker(log, &t, 0, 640);
     cr_expect_float_eq(vx_poollog_slope(log), 3.6e7, 1e5, "%g", vx_poollog_slope(log));
+    /* a second worker is no growth: it begins anew */
+    struct vx_worker_record second = {.pid = 2, .state = VX_WORKER_WAITING, .rss_anon = 80 << 20};
+    vx_timeline_set_worker(&t, 1, &second);
+    growing_worker(log, &t, 640, 800);
+    cr_expect_eq(vx_poollog_slope(log), 0);
+    /* the trainer's memory counts, as far as it is its own: 1 GiB, and 1 MiB more each minute */
+    log->trainer = 7;
+    for (uint64_t minute = 0; minute < 60; minute++) {
+        char text[64];
+        snprintf(text, sizeof text, "900000 %llu 1000 1 0 1 0\n",
+                 (unsigned long long)(1000 + 262144 + minute * 256));
+        put("/proc/7/statm", text);
+        growing_worker(log, &t, 800 + minute * 60, 860 + minute * 60);
+    }
+    cr_expect_eq(log->now.trainer_anon, (262144ull + 59 * 256) * (uint64_t)sysconf(_SC_PAGESIZE));
+    double per_hour = 3.6e7 + 60.0 * 256 * (double)sysconf(_SC_PAGESIZE);
+    cr_expect_float_eq(vx_poollog_slope(log), per_hour, per_hour / 50, "%g, not %g",
+                       vx_poollog_slope(log), per_hour);
     vx_timeline_close(&t);
+    vx_remove_tree(root, NULL);
     free(log);
 }

@@ -21,11 +21,13 @@ static void on_run(void *ctx, uint64_t runs) {
     *(uint64_t *)ctx = runs;
 }
 
-static void setup(void) {
+static void setup(double growth) {
     static const struct vx_oplist nothing;
     struct vx_err err = {0};
-    struct vx_paced_options o = {
-        .step_ns = (uint64_t)(STEP_MS * 1e6), .on_run = on_run, .ctx = &runs_seen};
+    struct vx_paced_options o = {.step_ns = (uint64_t)(STEP_MS * 1e6),
+                                 .growth = growth,
+                                 .on_run = on_run,
+                                 .ctx = &runs_seen};
     cr_assert_eq(vx_device_open(VX_PACED_DEVICE, NULL, &device, &err), VX_E_NOT_FOUND,
                  "nobody may train on it");
     cr_assert_eq(vx_paced_register(&o, &err), VX_OK, "%s", err.text);
@@ -54,7 +56,7 @@ static double end_of(uint64_t ticket, uint64_t start) {
 }
 
 Test(daemon_paced, runs_queue_and_end_when_they_must) {
-    setup();
+    setup(0);
     uint64_t start = vx_now_ns();
     uint64_t one = run(), two = run();
     double first = end_of(one, start), second = end_of(two, start);
@@ -65,7 +67,7 @@ Test(daemon_paced, runs_queue_and_end_when_they_must) {
 }
 
 Test(daemon_paced, idling_is_counted_and_late_callers_lose_nothing) {
-    setup();
+    setup(0);
     uint64_t start = vx_now_ns();
     end_of(run(), start);
     nap(30);
@@ -78,4 +80,18 @@ Test(daemon_paced, idling_is_counted_and_late_callers_lose_nothing) {
     cr_assert_lt(end_of(four, late), STEP_MS / 2);
     struct vx_run_result r;
     cr_assert_eq(vx_program_wait(program, 1, &r, NULL), VX_E_STATE, "long forgotten");
+}
+
+Test(daemon_paced, a_step_that_grows) {
+    setup(3600); /* its own length again in every second */
+    uint64_t start = vx_now_ns();
+    struct vx_run_result r;
+    cr_assert_eq(vx_program_wait(program, run(), &r, NULL), VX_OK);
+    cr_assert_float_eq((double)(r.ended_ns - start) * 1e-6, STEP_MS, 5);
+    nap(500);
+    uint64_t before = vx_now_ns();
+    cr_assert_eq(vx_program_wait(program, run(), &r, NULL), VX_OK);
+    double ms = (double)(r.ended_ns - before) * 1e-6;
+    double told = STEP_MS * (1 + (double)(before - start) * 1e-9);
+    cr_assert(ms >= told - 1 && ms < told + 10, "%.2f ms, not %.2f", ms, told);
 }

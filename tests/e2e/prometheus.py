@@ -40,12 +40,6 @@ def find(name):
     return shutil.which(name, path=path)
 
 
-def metrics(daemon, accept="text/plain"):
-    request = urllib.request.Request(daemon.url + "/metrics", headers={**daemon.auth, "Accept": accept})
-    with urllib.request.urlopen(request, timeout=10) as reply:
-        return reply.headers["Content-Type"], reply.read().decode()
-
-
 def value(text, series):
     lines = [line for line in text.splitlines() if line.startswith(series + " ")]
     expect(len(lines) == 1, f"{series}: {len(lines)} lines")
@@ -53,11 +47,11 @@ def value(text, series):
 
 
 def check_texts(promtool, daemon):
-    kind, text = metrics(daemon)
+    kind, text = daemon.text("/metrics")
     run = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, text=True)
     expect(run.returncode == 0 and not run.stderr.strip(), f"promtool: {run.stdout} {run.stderr}")
     expect(kind.startswith("text/plain; version=0.0.4"), kind)
-    kind, text = metrics(daemon, "application/openmetrics-text; version=1.0.0")
+    kind, text = daemon.text("/metrics", "application/openmetrics-text; version=1.0.0")
     expect(kind.startswith("application/openmetrics-text; version=1.0.0"), kind)
     expect(text.endswith("# EOF\n") and text.count("# EOF") == 1, "no EOF at the end")
     for line in text.splitlines():
@@ -95,10 +89,10 @@ def scrape(prometheus, daemon, work, seconds):
 
 
 def check_series(ask, daemon, seconds):
-    before = {c: value(metrics(daemon)[1], c) for c in COUNTERS}
+    before = {c: value(daemon.text("/metrics")[1], c) for c in COUNTERS}
     time.sleep(3)  # at least one scrape in between
     stored = {c: float(ask(c)[0]["value"][1]) for c in COUNTERS}
-    after = {c: value(metrics(daemon)[1], c) for c in COUNTERS}
+    after = {c: value(daemon.text("/metrics")[1], c) for c in COUNTERS}
     for c in COUNTERS:
         expect(before[c] <= stored[c] <= after[c], f"{c}: stored {stored[c]}, the daemon said {before[c]} to {after[c]}")
         expect(after[c] > 0, f"{c} stands at 0")

@@ -7,7 +7,9 @@
 #include "base/clock.h"
 #include "cache/cache.h"
 
+#include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 static double cpu_ms(void) {
     struct timespec t;
@@ -55,4 +57,24 @@ Test(loader_pretend, samples_are_read_and_not_augmented) {
     vx_cache_free(cache);
     vx_recipe_free(recipe);
     made_store_close(&store);
+}
+
+/* Bytes that are nobody else's and lie in memory. */
+static double resident(void) {
+    unsigned long long pages = 0, shared = 0;
+    FILE *f = fopen("/proc/self/statm", "re");
+    cr_assert(f && fscanf(f, "%*u %llu %llu", &pages, &shared) == 2);
+    fclose(f);
+    return (double)(pages - shared) * (double)sysconf(_SC_PAGESIZE);
+}
+
+Test(loader_pretend, samples_leave_memory_behind) {
+    const struct vx_pretence p = {.leak_bytes = 65536};
+    double before = resident();
+    for (int i = 0; i < 320; i++) {
+        vx_pretend_leak(&p);
+    }
+    double grown = resident() - before;
+    cr_assert(grown > 20e6 && grown < 40e6, "%.0f bytes", grown);
+    vx_pretend_leak(&(struct vx_pretence){.leak_bytes = 0});
 }

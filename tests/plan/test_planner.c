@@ -258,3 +258,23 @@ Test(plan_planner, normalisation_follows_the_channel_names) {
     cr_expect(c->use_mask_for_norm[1]);
     vx_fingerprint_release(&fp);
 }
+
+Test(plan_planner, memory_of_one_more_sample) {
+    /* two stages: 2 x 4 x 512 and 3 x 4 x 512 elements, 3 x 512 of the head, 2 x 8 x 64 below */
+    struct vx_plan_config c = {.dims = 3,
+                               .n_stages = 2,
+                               .patch_size = {8, 8, 8},
+                               .features = {4, 8},
+                               .strides = {{1, 1, 1}, {2, 2, 2}}};
+    double of_3d = 12800 / 560e6 / 2 * 8 * 1073741824.0;
+    cr_expect_float_eq(vx_plan_sample_bytes(&c, 3), of_3d, 1e-6);
+    c.patch_size[2] = 16;
+    cr_expect_float_eq(vx_plan_sample_bytes(&c, 3), 2 * of_3d, 1e-6);
+    c = (struct vx_plan_config){.dims = 2,
+                                .n_stages = 2,
+                                .patch_size = {1, 16, 32},
+                                .features = {4, 8},
+                                .strides = {{1, 1, 1}, {1, 2, 2}}};
+    double elements = (2 * 4 + 3 * 4 + 3) * 512 + 2 * 8 * 128;
+    cr_expect_float_eq(vx_plan_sample_bytes(&c, 3), elements / 85e6 / 12 * 8 * 1073741824.0, 1e-6);
+}

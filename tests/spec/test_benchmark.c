@@ -31,15 +31,17 @@ Test(spec_benchmark, what_it_says_is_kept) {
     struct vx_json_problems ps;
     struct vx_err err = {0};
     cr_assert_eq(
-        parse_with(", \"fold\": 2, \"priority\": 3, \"plan\": {\"batch_size\": 4}, \"loader\": "
-                   "{\"workers\": 3}, \"augment\": {\"enabled\": false}, \"benchmark\": "
-                   "{\"step_ms\": 20.5, \"seconds\": 30, \"runs\": [\"cold\", \"as_is\"], "
-                   "\"sample_ms\": 60, \"sample_cpu_ms\": 5}",
-                   &s, &ps),
+        parse_with(
+            ", \"fold\": 2, \"priority\": 3, \"plan\": {\"batch_size\": 4}, \"loader\": "
+            "{\"workers\": 3}, \"augment\": {\"enabled\": false}, \"benchmark\": "
+            "{\"step_ms\": 20.5, \"seconds\": 30, \"runs\": [\"cold\", \"as_is\"], "
+            "\"sample_ms\": 60, \"sample_cpu_ms\": 5, \"step_growth\": 0.5, \"leak_kib\": 4}",
+            &s, &ps),
         VX_OK, "%s %s", ps.list[0].pointer, ps.list[0].text);
     cr_expect_eq(s.benchmark.runs, VX_RUN_COLD | VX_RUN_AS_IS);
     cr_expect(s.benchmark.step_ms == 20.5 && s.benchmark.seconds == 30);
     cr_expect(s.benchmark.sample_ms == 60 && s.benchmark.sample_cpu_ms == 5);
+    cr_expect(s.benchmark.step_growth == 0.5 && s.benchmark.leak_kib == 4);
     vx_auto_json json_t *json = vx_spec_to_json(&s);
     cr_assert_eq(vx_spec_from_stored(json, &again, &err), VX_OK, "%s", err.text);
     vx_auto_json json_t *second = vx_spec_to_json(&again);
@@ -65,6 +67,8 @@ static const struct {
     {", \"benchmark\": {\"sample_cpu_ms\": 1}", "/benchmark/sample_cpu_ms", "out_of_range"},
     {", \"benchmark\": {\"sample_ms\": 5, \"sample_cpu_ms\": 6}", "/benchmark/sample_cpu_ms",
      "out_of_range"},
+    {", \"benchmark\": {\"step_growth\": -1}", "/benchmark/step_growth", "out_of_range"},
+    {", \"benchmark\": {\"leak_kib\": 5000}", "/benchmark/leak_kib", "out_of_range"},
     {", \"benchmark\": {\"runs\": []}", "/benchmark/runs", "out_of_range"},
     {", \"benchmark\": {\"runs\": [\"warm\"]}", "/benchmark/runs/0", "invalid_value"},
     {", \"benchmark\": {\"runs\": [3]}", "/benchmark/runs/0", "wrong_type"},

@@ -51,6 +51,12 @@ class Daemon:
     def get(self, path):
         return call("GET", self.url + path, headers=self.auth)[1]
 
+    def text(self, path, accept="text/plain"):
+        """(media type, text) of what is no JSON."""
+        request = urllib.request.Request(self.url + path, headers={**self.auth, "Accept": accept})
+        with urllib.request.urlopen(request, timeout=10) as reply:
+            return reply.headers["Content-Type"], reply.read().decode()
+
     def post(self, path, body):
         return call("POST", self.url + path, body, self.auth)
 

@@ -77,6 +77,23 @@ Test(tune_text, a_small_buffer_ends_at_a_character) {
     }
 }
 
+Test(tune_text, room_for_a_larger_batch) {
+    static const struct vx_tune_window w;
+    struct vx_verdict v = {.code = VX_VERDICT_GPU_BOUND};
+    char text[320];
+    vx_verdict_advise(&v, &w, VX_ENGLISH, text, sizeof text);
+    cr_expect_str_eq(text, "Nothing needs to be done.");
+    v.figure[v.n_figures++] = (struct vx_figure){"largest_batch", "1", 14};
+    v.figure[v.n_figures++] = (struct vx_figure){"largest_batch_utilisation", "ratio", 0.984};
+    vx_verdict_advise(&v, &w, VX_ENGLISH, text, sizeof text);
+    cr_expect_str_eq(text, "Nothing needs to be done. The device's memory has room for a batch of "
+                           "14, at which it would compute 98 % of the time; that changes the "
+                           "results, so it is yours to choose.");
+    vx_verdict_advise(&v, &w, VX_CHINESE, text, sizeof text);
+    cr_expect_not_null(strstr(text, "最大批量为 14"), "%s", text);
+    cr_expect_not_null(strstr(text, "98 %"), "%s", text);
+}
+
 Test(tune_text, accept_language) {
     cr_expect_eq(vx_language_of(NULL), VX_ENGLISH);
     cr_expect_eq(vx_language_of("zh-CN,zh;q=0.9,en;q=0.8"), VX_CHINESE);

@@ -9,9 +9,11 @@
 #include <string.h>
 #include <strings.h>
 
-#define REFERENCE_3D     560000000.0 /* feature map elements that fit 8 GB at batch 2 */
-#define REFERENCE_2D     85000000.0  /* and at batch 12 */
+#define REFERENCE_3D     560000000.0 /* feature map elements that fit 8 GB at BATCH_3D */
+#define REFERENCE_2D     85000000.0  /* and at BATCH_2D */
 #define REFERENCE_GB     8.0
+#define BATCH_3D         2
+#define BATCH_2D         12
 #define LOWRES_THRESHOLD 0.25 /* of the median case's voxels in one patch */
 #define LOWRES_GROWTH    1.03
 
@@ -57,7 +59,7 @@ static int plan_configuration(const struct planning *p, const char *name, int di
                               struct vx_err *err) {
     struct vx_rule_budget budget = {.reference = (dims == 2 ? REFERENCE_2D : REFERENCE_3D) *
                                                  p->memory_gb / REFERENCE_GB,
-                                    .reference_batch = dims == 2 ? 12 : 2,
+                                    .reference_batch = dims == 2 ? BATCH_2D : BATCH_3D,
                                     .dataset_voxels = dataset_voxels,
                                     .classes = p->dataset->n_declared};
     struct vx_plan_config c = {.dims = dims, .order_data = 3, .order_seg = 1, .order_prob = 1};
@@ -197,4 +199,14 @@ int vx_plan_experiment(const struct vx_dataset_desc *dataset, const struct vx_fi
     }
     *ret = plans;
     return VX_OK;
+}
+
+double vx_plan_sample_bytes(const struct vx_plan_config *config, int classes) {
+    struct vx_topology t = {.dims = 3, .n_stages = config->n_stages}; /* 2d: D = 1 throughout */
+    memcpy(t.patch, config->patch_size, sizeof t.patch);
+    memcpy(t.strides, config->strides, sizeof config->strides);
+    bool flat = config->dims == 2;
+    double fit = flat ? REFERENCE_2D * BATCH_2D : REFERENCE_3D * BATCH_3D;
+    return vx_rule_feature_map_elements(&t, config->features, classes) / fit * REFERENCE_GB *
+           1073741824.0;
 }

@@ -1,0 +1,6 @@
+add_executable(bench_telemetry telemetry.c)
+vx_include_dir(bench_telemetry inc base session)
+target_include_directories(bench_telemetry PRIVATE ${inc})
+target_link_libraries(bench_telemetry PRIVATE vx_flags vx_session vx_base PkgConfig::JANSSON Threads::Threads)
+add_library(bench_telemetry_count SHARED telemetry_count.c)
+target_link_libraries(bench_telemetry_count PRIVATE ${CMAKE_DL_LIBS})
