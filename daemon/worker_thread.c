@@ -169,6 +169,28 @@ static void on_quarantined(void *ctx, const json_t *row, bool fresh) {
                                                   .progress = live_progress(w)});
 }
 
+/* Whether `reading` is what the session decided, and not what it was when another wish came in. */
+static bool reading_is_decided(const struct vx_session_knobs *now, const json_t *change) {
+    return !change || now->cache_mode == VX_CACHE_OPEN || now->cache_mode == VX_CACHE_KEEP;
+}
+
+/* Who turned a knob first, then where all of them stand. */
+static void tell_tuner(struct vx_worker_thread *w, const struct vx_session_knobs *now,
+                       const json_t *change) {
+    int64_t job = w->brief->job_id;
+    enum vx_tune_knob hand = change ? vx_desk_changed(&w->desk, change) : VX_KNOBS;
+    if (hand != VX_KNOBS) {
+        vx_telemetry_hand(w->o.telemetry, job, hand);
+    }
+    uint32_t turned[VX_KNOBS];
+    vx_desk_setting(w->brief, now, turned);
+    for (int k = 0; k < VX_KNOBS; k++) {
+        if (k != VX_KNOB_TIER || reading_is_decided(now, change)) {
+            vx_telemetry_turned(w->o.telemetry, job, (enum vx_tune_knob)k, turned[k]);
+        }
+    }
+}
+
 static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t *change) {
     struct vx_worker_thread *w = ctx;
     const struct vx_brief *b = w->brief;
@@ -183,13 +205,8 @@ static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t
                                          .window_max = (int)b->slots};
     w->has_loader = true;
     pthread_mutex_unlock(&w->lock);
-    uint32_t turned[VX_KNOBS];
-    vx_desk_setting(b, now, turned);
-    for (int k = 0; k < VX_KNOBS; k++) {
-        vx_telemetry_turned(w->o.telemetry, b->job_id, (enum vx_tune_knob)k, turned[k]);
-    }
+    tell_tuner(w, now, change);
     if (change) {
-        vx_desk_changed(&w->desk, change);
         vx_telemetry_workers(w->o.telemetry, b->job_id, (uint32_t)now->workers);
         vx_journal_note(&w->journal, (struct vx_note){.event = strdup("loader_changed"),
                                                       .data = json_dumps(change, JSON_COMPACT)});

@@ -85,6 +85,31 @@ static bool neighbours_fault(const struct vx_tune_window *w) {
     return foreign >= TUNE_FOREIGN_SHARE && foreign > ours;
 }
 
+/* Workers' share of the cores beside others that run as much as they may. */
+static double share_of_cores(const struct vx_tune_window *w, double workers) {
+    double others = w->host.foreign_cores + w->host.trainer_cores;
+    return workers * fmin(1, w->host.cores / fmax(workers + others, 1e-9));
+}
+
+/* Where fewer workers are at it than the job has cores, more of them get more of what is shared. */
+static void claim_cores(const struct vx_tune_window *w, const struct shares *s,
+                        struct vx_verdict *v) {
+    uint32_t now = w->loader.workers;
+    uint32_t to = vx_tune_workers_wanted(w->step.batch, s->sample, s->step_rest);
+    double alone = tune_gain(s, s->sample / fmax(s->sample_quiet, 1e-9));
+    tune_figure(v, "gain_alone", "ratio", alone);
+    to = to > s->cores_for_workers ? s->cores_for_workers : to;
+    if (now == 0 || to <= now) {
+        v->action = VX_ACTION_ADVISE;
+        v->gain = alone;
+        return;
+    }
+    v->action = VX_ACTION_WORKERS;
+    v->from = now;
+    v->to = to;
+    v->gain = tune_gain(s, share_of_cores(w, to) / share_of_cores(w, now));
+}
+
 static void neighbour(const struct vx_tune_window *w, const struct shares *s,
                       struct vx_verdict *v) {
     tune_begin(v, VX_VERDICT_NEIGHBOUR_CONTENTION, s->wait);
@@ -93,8 +118,7 @@ static void neighbour(const struct vx_tune_window *w, const struct shares *s,
     tune_figure(v, "foreign_pid", "1", w->host.foreign_pid);
     tune_figure(v, "foreign_uid", "1", w->host.foreign_uid);
     tune_figure(v, "runqueue_ratio", "ratio", s->runqueue);
-    v->action = VX_ACTION_ADVISE;
-    v->gain = tune_gain(s, s->sample / fmax(s->sample_quiet, 1e-9));
+    claim_cores(w, s, v);
     v->lacking = ~w->have & VX_TUNE_HAVE_SCHEDSTAT;
 }
 
@@ -125,7 +149,7 @@ static void bound(const struct vx_tune_window *w, const struct shares *s, struct
         /* enough hands, too little room between them and the trainer: uneven samples */
         v->action = VX_ACTION_PREFETCH;
         v->from = w->loader.slots;
-        v->to = 2.0 * now + w->step.batch;
+        v->to = fmax(2.0 * v->from, 2.0 * now + w->step.batch);
         return;
     }
     v->action = VX_ACTION_WORKERS;

@@ -59,7 +59,7 @@ enum vx_action {
 };
 const char *vx_action_word(enum vx_action action);
 
-#define VX_VERDICT_FIGURES 8
+#define VX_VERDICT_FIGURES 9
 
 struct vx_figure {
     const char *name; /* static text, as in the API */

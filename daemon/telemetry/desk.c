@@ -169,6 +169,7 @@ static const char *outcome_of(enum vx_decision_kind kind) {
     case VX_DECISION_CHANGE:
         return "trial";
     case VX_DECISION_FORCED:
+    case VX_DECISION_ENDED: /* it stays until somebody turns it */
         return "applied";
     case VX_DECISION_KEPT:
         return "kept";
@@ -182,7 +183,8 @@ static const char *outcome_of(enum vx_decision_kind kind) {
 static void on_decided(void *ctx, const struct vx_decision *d) {
     struct vx_desk *desk = ctx;
     struct vx_tuning *row = calloc(1, sizeof *row);
-    bool ends = d->kind == VX_DECISION_KEPT || d->kind == VX_DECISION_REVERTED;
+    bool ends = d->kind == VX_DECISION_KEPT || d->kind == VX_DECISION_REVERTED ||
+                d->kind == VX_DECISION_ENDED;
     if (d->kind == VX_DECISION_CHANGE || d->kind == VX_DECISION_FORCED ||
         d->kind == VX_DECISION_REVERTED) {
         turn(desk, d);
@@ -208,7 +210,7 @@ static void on_decided(void *ctx, const struct vx_decision *d) {
     submit(desk->store, ends ? finish_op : begin_op, row);
 }
 
-void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
+enum vx_tune_knob vx_desk_changed(struct vx_desk *desk, const json_t *change) {
     static const char *const names[VX_KNOBS] = {"workers", "window", "keep_files_open",
                                                 "cache_mode"};
     const char *name = json_string_value(json_object_get(change, "knob"));
@@ -220,15 +222,15 @@ void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
         knob++;
     }
     if (knob == VX_KNOBS) {
-        return;
+        return VX_KNOBS;
     }
     int asked = to;
     if (atomic_compare_exchange_strong(&desk->asked[knob], &asked, -1)) {
-        return; /* the tuner's own */
+        return VX_KNOBS; /* the tuner's own */
     }
     struct vx_tuning *row = calloc(1, sizeof *row);
     if (!row) {
-        return;
+        return (enum vx_tune_knob)knob;
     }
     int64_t now = vx_wall_ms();
     *row = (struct vx_tuning){.job_id = desk->job,
@@ -251,6 +253,7 @@ void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
         vx_desk_value((enum vx_tune_knob)knob, (uint32_t)to, row->to_value, sizeof row->to_value);
     }
     submit(desk->store, begin_op, row);
+    return (enum vx_tune_knob)knob;
 }
 
 /* --- samples, once a second --- */

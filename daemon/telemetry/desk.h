@@ -30,8 +30,9 @@ struct vx_desk {
 void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief,
                        const struct vx_session_knobs *now, struct vx_telemetry_job *ret);
 /* The session turned a knob (the change of its `knobs` event); where the tuner did not ask for it,
- * somebody did, and that is a row of the log too. On the thread that runs the job. */
-void vx_desk_changed(struct vx_desk *desk, const json_t *change);
+ * somebody did, and that is a row of the log too. Returns the knob that somebody turned, VX_KNOBS
+ * where nobody did. On the thread that runs the job. */
+enum vx_tune_knob vx_desk_changed(struct vx_desk *desk, const json_t *change);
 /* A session's knobs as the tuner counts them: samples ahead, and the tier that is read from. */
 void vx_desk_setting(const struct vx_brief *brief, const struct vx_session_knobs *now,
                      uint32_t ret[VX_KNOBS]);

@@ -260,7 +260,8 @@ void vx_diagnosis_look(struct vx_diagnosis *d, const struct vx_host *host, uint6
     vx_tuner_tick(&d->tuner, now, &d->window, d->verdict, d->n_verdicts, &ret->decision);
     uint32_t why = 1u << ret->decision.why;
     if (ret->decision.kind != VX_DECISION_NONE && ret->decision.kind != VX_DECISION_KEPT &&
-        ret->decision.kind != VX_DECISION_REVERTED && !(d->said & why)) {
+        ret->decision.kind != VX_DECISION_REVERTED && ret->decision.kind != VX_DECISION_ENDED &&
+        !(d->said & why)) {
         d->said |= why; /* what is acted on is also said */
         ret->began |= why;
     }

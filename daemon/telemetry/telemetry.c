@@ -394,8 +394,18 @@ void vx_telemetry_turned(struct vx_telemetry *t, int64_t job_id, enum vx_tune_kn
     pthread_mutex_lock(&t->lock);
     struct watched *w = find(t, job_id);
     struct vx_diagnosis *d = w ? w->diagnosis : NULL;
-    if (d && d->tuner.setting[knob] != value) {
-        vx_tuner_override(&d->tuner, knob, value, (double)vx_now_ns() * 1e-9);
+    if (d) {
+        vx_tuner_stands(&d->tuner, knob, value, (double)vx_now_ns() * 1e-9);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+void vx_telemetry_hand(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob knob) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    struct vx_diagnosis *d = w ? w->diagnosis : NULL;
+    if (d) {
+        vx_tuner_hand(&d->tuner, knob, (double)vx_now_ns() * 1e-9);
     }
     pthread_mutex_unlock(&t->lock);
 }

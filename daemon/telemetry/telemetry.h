@@ -57,10 +57,11 @@ void vx_telemetry_worker_lost(struct vx_telemetry *t, const char *reason);
 void vx_telemetry_workers(struct vx_telemetry *t, int64_t job_id, uint32_t workers);
 void vx_telemetry_quarantined(struct vx_telemetry *t, int64_t job_id, const char *case_name);
 
-/* A knob of an attached session stands at value now; where the tuner did not ask for that, its
- * trial ends. */
+/* A knob of an attached session stands at value now: vx_tuner_stands. */
 void vx_telemetry_turned(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob knob,
                          uint32_t value);
+/* A person turned it; before vx_telemetry_turned. */
+void vx_telemetry_hand(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob knob);
 /* For the verdicts worker_lost and cache_corrupt. */
 void vx_telemetry_lost(struct vx_telemetry *t, int64_t job_id, const char *cause,
                        const char *case_name);

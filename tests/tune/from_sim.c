@@ -26,29 +26,42 @@ static void add_workers(const struct sim_totals *a, const struct sim_totals *b,
     l->opens = (uint64_t)missed;
 }
 
+/* Whole steps for at least so many seconds, as a timeline has them; returns the deviation of a
+ * step, whose device takes them to be even. */
+static double run(struct sim *s, double seconds) {
+    struct sim_totals t;
+    double n = 0, sum = 0, squares = 0;
+    sim_totals(s, &t);
+    for (double end = t.now + seconds; t.now < end; sim_totals(s, &t)) {
+        size_t n_waits;
+        sim_steps(s, 1);
+        const double *waits = sim_waits(s, &n_waits);
+        for (size_t i = 0; i < n_waits; i++) {
+            n++;
+            sum += waits[i];
+            squares += waits[i] * waits[i];
+        }
+    }
+    return n > 1 ? sqrt(fmax(squares - sum * sum / n, 0) / (n - 1)) : 0;
+}
+
 void window_from_sim(struct sim *s, const struct sim_machine *m, double seconds,
                      struct vx_tune_window *ret) {
     struct sim_totals a, b;
     sim_totals(s, &a);
-    sim_advance(s, seconds);
+    double deviation = run(s, seconds);
     sim_totals(s, &b);
     struct vx_tune_window w = {.have = VX_TUNE_HAVE_SCHEDSTAT | VX_TUNE_HAVE_IO |
                                        VX_TUNE_HAVE_FOREIGN | VX_TUNE_HAVE_MEMORY |
                                        VX_TUNE_HAVE_STORAGE,
                                .seconds = b.now - a.now,
                                .warm = true};
-    size_t n_waits;
-    const double *waits = sim_waits(s, &n_waits);
     w.step.n = (uint32_t)(b.steps - a.steps);
     w.step.batch = m->config.batch;
     w.step.wall = w.seconds;
     w.step.phase[VX_TUNE_WAIT_LOADER] = fmin(b.wait - a.wait, w.seconds);
     w.step.phase[VX_TUNE_COMPUTE] = w.seconds - w.step.phase[VX_TUNE_WAIT_LOADER];
-    double mean = n_waits ? (b.wait - a.wait) / (double)n_waits : 0, squares = 0;
-    for (size_t i = 0; i < n_waits; i++) {
-        squares += (waits[i] - mean) * (waits[i] - mean);
-    }
-    w.step.deviation = n_waits > 1 ? sqrt(squares / (double)(n_waits - 1)) : 0;
+    w.step.deviation = deviation;
     w.step.depth = w.step.n ? (b.depth - a.depth) / w.step.n : 0;
     w.loader.workers = m->config.workers;
     w.loader.slots = m->config.slots;

@@ -15,7 +15,8 @@ struct sim_machine {
     bool caches;       /* what was read stays in memory */
 };
 
-/* Runs for some seconds and cuts the window. The trainer's steps are taken to be even within it. */
+/* Runs for some seconds, to the end of a step, and cuts the window. The trainer's steps are taken
+ * to be even within it. */
 void window_from_sim(struct sim *s, const struct sim_machine *m, double seconds,
                      struct vx_tune_window *ret);
 

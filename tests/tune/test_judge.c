@@ -127,12 +127,37 @@ Test(tune_judge, a_neighbour_on_all_cores) {
     struct vx_verdict v = first(&w);
     cr_expect_eq(v.code, VX_VERDICT_NEIGHBOUR_CONTENTION);
     cr_expect_eq(figure(&v, "foreign_pid"), 4711);
-    cr_expect_gt(v.gain, 0.5);
+    cr_expect_gt(figure(&v, "gain_alone"), 0.5);
+    /* a worker less than cores: another one gets more of what is shared */
+    cr_expect_eq(v.action, VX_ACTION_WORKERS);
+    cr_expect_eq(v.to, 4);
+    cr_expect_float_eq(v.gain, 1 - 3 / 6.4 / (4 / 7.4), 1e-6, "%g", v.gain);
+    m.workers = 4;
+    machine_window(&m, 10, 0, &w);
+    v = first(&w);
+    cr_expect_eq(v.action, VX_ACTION_ADVISE);
+    cr_expect_eq(v.gain, figure(&v, "gain_alone"));
     /* without a look at foreign processes nobody is accused */
     w.have &= ~(uint32_t)VX_TUNE_HAVE_FOREIGN;
     v = first(&w);
     cr_expect_eq(v.code, VX_VERDICT_AUGMENT_SATURATED);
     cr_expect(v.lacking & VX_TUNE_HAVE_FOREIGN);
+}
+
+/* Uneven samples: workers idle for half the time, and yet the device waits. */
+Test(tune_judge, more_room_is_more_than_there_is) {
+    struct machine m = healthy();
+    struct vx_tune_window w;
+    machine_window(&m, 10, 0, &w);
+    w.step.wall = 10;
+    w.step.phase[VX_TUNE_WAIT_LOADER] = 0.1 * w.step.wall;
+    w.step.phase[VX_TUNE_COMPUTE] = 0.9 * w.step.wall;
+    w.loader.wait_slot = 3 * w.loader.augment;
+    struct vx_verdict v = first(&w);
+    cr_expect_eq(v.code, VX_VERDICT_AUGMENT_BOUND);
+    cr_expect_eq(v.action, VX_ACTION_PREFETCH);
+    cr_expect_eq(v.from, 12);
+    cr_expect_eq(v.to, 24);
 }
 
 static struct vx_tune_window reading(double sample_other, double open) {
