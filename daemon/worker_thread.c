@@ -175,21 +175,29 @@ static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t
     const struct vx_knobs planned = {.keep_files_open = b->keep_files_open,
                                      .cache_mode = vx_brief_cache_mode(b)};
     pthread_mutex_lock(&w->lock);
-    w->loader = (struct vx_loader_state){.now = *now,
-                                         .planned = {(int)b->workers, (int)b->window,
-                                                     vx_knobs_keep_open(&planned),
-                                                     (int)planned.cache_mode, 0},
-                                         .workers_max = (int)b->workers_max,
-                                         .window_max = (int)b->slots};
+    w->loader =
+        (struct vx_loader_state){.now = *now,
+                                 .planned = {.workers = (int)b->workers,
+                                             .window = (int)b->window,
+                                             .keep_files_open = vx_knobs_keep_open(&planned),
+                                             .cache_mode = (int)planned.cache_mode},
+                                 .workers_max = (int)b->workers_max,
+                                 .window_max = (int)b->slots};
     w->has_loader = true;
     pthread_mutex_unlock(&w->lock);
     uint32_t turned[VX_KNOBS];
     vx_desk_setting(b, now, turned);
+    bool by_hand = change && vx_desk_changed(&w->desk, change);
     for (int k = 0; k < VX_KNOBS; k++) {
-        vx_telemetry_turned(w->o.telemetry, b->job_id, (enum vx_tune_knob)k, turned[k]);
+        bool stale = vx_desk_asks(&w->desk, (enum vx_tune_knob)k);
+        if (by_hand && !stale) {
+            vx_telemetry_turned(w->o.telemetry, b->job_id, (enum vx_tune_knob)k, turned[k]);
+        }
+        if (k == VX_KNOB_TIER && !stale) {
+            vx_telemetry_came(w->o.telemetry, b->job_id, turned[k], now->deciding);
+        }
     }
     if (change) {
-        vx_desk_changed(&w->desk, change);
         vx_telemetry_workers(w->o.telemetry, b->job_id, (uint32_t)now->workers);
         vx_journal_note(&w->journal, (struct vx_note){.event = strdup("loader_changed"),
                                                       .data = json_dumps(change, JSON_COMPACT)});

@@ -55,6 +55,33 @@ void vx_tuner_override(struct vx_tuner *t, enum vx_tune_knob knob, uint32_t valu
     t->quiet_until = t->settled_at + BLOCK_SECONDS; /* who turned it meant it */
 }
 
+static void set_tier(struct vx_tuner *t, uint32_t tier) {
+    t->setting[VX_KNOB_TIER] = tier;
+    if (tier <= VX_TUNE_TIER_KEEP) {
+        t->setting[VX_KNOB_KEEP_OPEN] = tier == VX_TUNE_TIER_KEEP;
+    }
+}
+
+void vx_tuner_came(struct vx_tuner *t, uint32_t tier, double now) {
+    if (tier == t->setting[VX_KNOB_TIER] || tier >= VX_TUNE_TIERS) {
+        return;
+    }
+    t->refused = t->on_trial && t->trial.knob == VX_KNOB_TIER;
+    set_tier(t, tier);
+    begin_settling(t, now, NULL);
+}
+
+void vx_tuner_filling(struct vx_tuner *t, bool filling, double now) {
+    if (t->filling && !filling) {
+        begin_settling(t, now, NULL);
+    }
+    t->filling = filling;
+}
+
+void vx_tuner_lacks(struct vx_tuner *t, enum vx_tune_tier tier) {
+    t->tier_from[tier] = INFINITY;
+}
+
 double vx_tuner_window_start(const struct vx_tuner *t) {
     return t->settled_at;
 }
@@ -82,13 +109,32 @@ static void apply(struct vx_tuner *t, const struct vx_decision *d, double now,
     /* open and kept files are tiers and a knob of their own: two names of one thing */
     if (d->knob == VX_KNOB_KEEP_OPEN && t->setting[VX_KNOB_TIER] <= VX_TUNE_TIER_KEEP) {
         t->setting[VX_KNOB_TIER] = d->to ? VX_TUNE_TIER_KEEP : VX_TUNE_TIER_OPEN;
-    } else if (d->knob == VX_KNOB_TIER && d->to <= VX_TUNE_TIER_KEEP) {
-        t->setting[VX_KNOB_KEEP_OPEN] = d->to == VX_TUNE_TIER_KEEP;
+    } else if (d->knob == VX_KNOB_TIER) {
+        set_tier(t, d->to);
     }
     begin_settling(t, now, w);
 }
 
 /* --- the end of a trial --- */
+
+static void take_back(struct vx_tuner *t, double now, const struct vx_tune_window *w,
+                      struct vx_decision *d) {
+    d->kind = VX_DECISION_REVERTED;
+    d->from = t->trial.to;
+    d->to = within(t, d->knob, t->trial.from);
+    apply(t, d, now, w);
+    t->quiet_until = t->settled_at + COOL_SECONDS;
+}
+
+/* The tier that was asked for is not to be had: nothing was measured of it. */
+static void answer_refusal(struct vx_tuner *t, double now, const struct vx_tune_window *w,
+                           struct vx_decision *ret) {
+    *ret = t->trial;
+    ret->measured = ret->noise = (double)NAN;
+    t->tier_from[t->trial.to] = now + BLOCK_MOST;
+    t->on_trial = false;
+    take_back(t, now, w, ret);
+}
 
 static void finish(struct vx_tuner *t, double now, const struct vx_tune_window *w,
                    struct vx_decision *ret) {
@@ -107,11 +153,7 @@ static void finish(struct vx_tuner *t, double now, const struct vx_tune_window *
         t->quiet_until = now + COOL_SECONDS;
         t->block[d.knob][way] = BLOCK_SECONDS;
     } else {
-        d.kind = VX_DECISION_REVERTED;
-        d.from = t->trial.to;
-        d.to = within(t, d.knob, t->trial.from);
-        apply(t, &d, now, w);
-        t->quiet_until = t->settled_at + COOL_SECONDS;
+        take_back(t, now, w, &d);
         t->blocked_until[d.knob][way] = now + t->block[d.knob][way];
         t->block[d.knob][way] = fmin(2 * t->block[d.knob][way], BLOCK_MOST);
     }
@@ -140,6 +182,14 @@ static bool knob_of(const struct vx_verdict *v, enum vx_tune_knob *ret) {
     }
 }
 
+/* The tier that was meant, or the next best that can be had; what is set where there is none. */
+static uint32_t tier_to_be_had(const struct vx_tuner *t, double now, uint32_t to) {
+    while (to > VX_TUNE_TIER_KEEP && now < t->tier_from[to]) {
+        to--;
+    }
+    return to > VX_TUNE_TIER_KEEP && !t->filling ? to : t->setting[VX_KNOB_TIER];
+}
+
 static bool propose(const struct vx_tuner *t, double now, const struct vx_verdict *v,
                     struct vx_decision *ret) {
     enum vx_tune_knob k;
@@ -150,6 +200,9 @@ static bool propose(const struct vx_tuner *t, double now, const struct vx_verdic
     uint32_t to = within(t, k, v->to);
     if (v->code == VX_VERDICT_GPU_BOUND && k == VX_KNOB_WORKERS && to + 1 < from) {
         to = from - (from - to + 1) / 2; /* back by halves: nothing is gained by haste */
+    }
+    if (k == VX_KNOB_TIER) {
+        to = tier_to_be_had(t, now, to);
     }
     bool urgent = v->code == VX_VERDICT_MEMORY_PRESSURE;
     if (to == from || (urgent && now < t->quiet_until) ||
@@ -185,6 +238,7 @@ static void begin_trial(struct vx_tuner *t, double now, const struct vx_tune_win
     apply(t, d, now, w);
     t->trial = *d;
     t->on_trial = true;
+    t->refused = false;
 }
 
 /* Memory comes first, with few steps or none, and without a trial: speed is no reason to be
@@ -220,7 +274,15 @@ void vx_tuner_tick(struct vx_tuner *t, double now, const struct vx_tune_window *
         t->quiet_until = t->settled_at + COOL_SECONDS;
         return;
     }
-    if (relieve(t, now, w, verdicts, n, ret) || now < t->settled_at || !w->warm || !enough(w)) {
+    if (relieve(t, now, w, verdicts, n, ret)) {
+        return;
+    }
+    if (t->on_trial && t->refused) {
+        answer_refusal(t, now, w, ret);
+        return;
+    }
+    bool under_way = t->filling && t->on_trial && t->trial.knob == VX_KNOB_TIER;
+    if (under_way || now < t->settled_at || !w->warm || !enough(w)) {
         return;
     }
     if (t->on_trial) {

@@ -4,7 +4,8 @@
  * that before, the noise of both estimated. What was meant to make steps faster stays where it did
  * by more than the noise, and is taken back otherwise; what was meant to give cores or memory back
  * stays where steps did not get slower. Workers go to N* first (verdict.h), by ones after that. A
- * change that was taken back is not tried again for a while, each time twice as long. Nothing ever
+ * change that was taken back is not tried again for a while, each time twice as long. Another tier
+ * is not judged before the store is there; one that cannot be had is taken back. Nothing ever
  * passes the limits; where they shrink below what is set (another job came), the tuner follows at
  * once and without a trial.
  *
@@ -63,6 +64,9 @@ struct vx_tuner {
     double before, before_error;       /* mean step and its standard error */
     double blocked_until[VX_KNOBS][2]; /* per direction: down, up */
     double block[VX_KNOBS][2];         /* seconds of the next block */
+    bool filling;                      /* the store is on its way to the tier */
+    bool refused;                      /* the tier on trial was not to be had */
+    double tier_from[VX_TUNE_TIERS];   /* when a tier may be asked for; INFINITY: never */
 };
 
 void vx_tuner_init(struct vx_tuner *t, enum vx_tune_mode mode, const struct vx_tuner_limits *limits,
@@ -70,6 +74,12 @@ void vx_tuner_init(struct vx_tuner *t, enum vx_tune_mode mode, const struct vx_t
 void vx_tuner_limit(struct vx_tuner *t, const struct vx_tuner_limits *limits);
 /* Somebody else turned a knob: no trial survives that. */
 void vx_tuner_override(struct vx_tuner *t, enum vx_tune_knob knob, uint32_t value, double now);
+/* What the store is read from now, by nobody's hand: what came of a tier that was asked for. */
+void vx_tuner_came(struct vx_tuner *t, uint32_t tier, double now);
+/* Said before every tick: whether the store is still on its way to the tier that was asked for. */
+void vx_tuner_filling(struct vx_tuner *t, bool filling, double now);
+/* There is no such tier here. */
+void vx_tuner_lacks(struct vx_tuner *t, enum vx_tune_tier tier);
 /* Windows for vx_tuner_tick should begin no earlier than this. */
 double vx_tuner_window_start(const struct vx_tuner *t);
 /* now: seconds, any origin, growing. window: of the time since vx_tuner_window_start, at most some

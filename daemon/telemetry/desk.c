@@ -138,11 +138,14 @@ static int knob_value(const struct vx_decision *d) {
     return !tier ? (int)d->to : d->to < VX_COUNTOF(modes) ? modes[d->to] : VX_CACHE_AUTO;
 }
 
+/* What is asked for by name counts from then on; refused, it is another change. */
 static uint32_t tier_of(const struct vx_session_knobs *k) {
-    return k->reading == VX_CACHE_MEMORY  ? VX_TUNE_TIER_RAM
-           : k->reading == VX_CACHE_STAGE ? VX_TUNE_TIER_STAGED
-           : k->keep_files_open           ? VX_TUNE_TIER_KEEP
-                                          : VX_TUNE_TIER_OPEN;
+    bool hopeful = k->deciding && k->cache_mode != VX_CACHE_AUTO;
+    int mode = hopeful ? k->cache_mode : k->reading;
+    return mode == VX_CACHE_MEMORY  ? VX_TUNE_TIER_RAM
+           : mode == VX_CACHE_STAGE ? VX_TUNE_TIER_STAGED
+           : k->keep_files_open     ? VX_TUNE_TIER_KEEP
+                                    : VX_TUNE_TIER_OPEN;
 }
 
 void vx_desk_setting(const struct vx_brief *b, const struct vx_session_knobs *now,
@@ -154,7 +157,8 @@ void vx_desk_setting(const struct vx_brief *b, const struct vx_session_knobs *no
 }
 
 static void turn(struct vx_desk *desk, const struct vx_decision *d) {
-    struct vx_session_knobs wish = {-1, -1, -1, -1, 0};
+    struct vx_session_knobs wish = {
+        .workers = -1, .window = -1, .keep_files_open = -1, .cache_mode = -1};
     int *const places[VX_KNOBS] = {&wish.workers, &wish.window, &wish.keep_files_open,
                                    &wish.cache_mode};
     *places[d->knob] = knob_value(d);
@@ -206,7 +210,11 @@ static void on_decided(void *ctx, const struct vx_decision *d) {
     submit(desk->store, ends ? finish_op : begin_op, row);
 }
 
-void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
+bool vx_desk_asks(const struct vx_desk *desk, enum vx_tune_knob knob) {
+    return atomic_load(&desk->asked[knob]) >= 0;
+}
+
+bool vx_desk_changed(struct vx_desk *desk, const json_t *change) {
     static const char *const names[VX_KNOBS] = {"workers", "window", "keep_files_open",
                                                 "cache_mode"};
     const char *name = json_string_value(json_object_get(change, "knob"));
@@ -217,16 +225,13 @@ void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
                       strcmp(vx_knob_word((enum vx_tune_knob)knob), name) != 0))) {
         knob++;
     }
-    if (knob == VX_KNOBS) {
-        return;
-    }
     int asked = to;
-    if (atomic_compare_exchange_strong(&desk->asked[knob], &asked, -1)) {
-        return; /* the tuner's own */
+    if (knob == VX_KNOBS || atomic_compare_exchange_strong(&desk->asked[knob], &asked, -1)) {
+        return false;
     }
     struct vx_tuning *row = calloc(1, sizeof *row);
     if (!row) {
-        return;
+        return true;
     }
     int64_t now = vx_wall_ms();
     *row = (struct vx_tuning){.job_id = desk->job,
@@ -249,6 +254,7 @@ void vx_desk_changed(struct vx_desk *desk, const json_t *change) {
         vx_desk_value((enum vx_tune_knob)knob, (uint32_t)to, row->to_value, sizeof row->to_value);
     }
     submit(desk->store, begin_op, row);
+    return true;
 }
 
 /* --- samples, once a second --- */
@@ -298,6 +304,8 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b,
                              : storage.kind == VX_STORAGE_MEMORY     ? VX_TUNE_MEMORY
                                                                      : VX_TUNE_SOLID;
     }
+    ret->facts.stage = b->stage_dir != NULL;
+    ret->deciding = now->deciding;
     vx_desk_setting(b, now, ret->setting);
     ret->limits = (struct vx_tuner_limits){{1, b->schedule.batch + 1, 0, 0},
                                            {b->workers_max, b->slots, 1, VX_TUNE_TIER_RAM}};

@@ -29,9 +29,11 @@ struct vx_desk {
  * members are the caller's. */
 void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief,
                        const struct vx_session_knobs *now, struct vx_telemetry_job *ret);
-/* The session turned a knob (the change of its `knobs` event); where the tuner did not ask for it,
- * somebody did, and that is a row of the log too. On the thread that runs the job. */
-void vx_desk_changed(struct vx_desk *desk, const json_t *change);
+/* The session turned a knob (the change of its `knobs` event). False: the tuner asked for it; else
+ * somebody did, and that is a row of the log too. On the thread that runs the job, as the next. */
+bool vx_desk_changed(struct vx_desk *desk, const json_t *change);
+/* The tuner asked for another value of a knob, and the session has not turned it yet. */
+bool vx_desk_asks(const struct vx_desk *desk, enum vx_tune_knob knob);
 /* A session's knobs as the tuner counts them: samples ahead, and the tier that is read from. */
 void vx_desk_setting(const struct vx_brief *brief, const struct vx_session_knobs *now,
                      uint32_t ret[VX_KNOBS]);

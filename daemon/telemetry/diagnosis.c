@@ -22,6 +22,9 @@ void vx_diagnosis_init(struct vx_diagnosis *d, const struct vx_session_facts *fa
     d->store_cold_bytes = 0;
     d->began_ns = d->looked_ns = now_ns;
     vx_tuner_init(&d->tuner, mode, limits, setting);
+    if (!facts->stage) {
+        vx_tuner_lacks(&d->tuner, VX_TUNE_TIER_STAGED);
+    }
 }
 
 static void remember(struct vx_lost *list, size_t n, uint64_t *count, const char *cause,
@@ -209,6 +212,7 @@ void vx_diagnosis_look(struct vx_diagnosis *d, const struct vx_host *host, uint6
     d->host[d->n_host++ % VX_HOST_LOOKS] = *host;
     look_for_rhythm(d, now_ns);
     double now = (double)now_ns / NS;
+    vx_tuner_filling(&d->tuner, d->deciding || d->filling, now);
     double span = fmin(fmax(VX_WINDOW_SECONDS, STEPS_IN_WINDOW * d->steps.mean), LONGEST_WINDOW);
     double from =
         fmax(fmax(now - span, vx_tuner_window_start(&d->tuner)), (double)d->began_ns / NS);

@@ -25,6 +25,7 @@ struct vx_session_facts {
     uint64_t store_bytes;
     enum vx_tune_storage storage;
     bool storage_known;
+    bool stage; /* there is a folder that the store may be copied to */
 };
 
 struct vx_lost {
@@ -53,6 +54,7 @@ struct vx_diagnosis {
     uint32_t device_have;         /* VX_TUNE_HAVE_GPU, _GPM */
     struct vx_tune_period period; /* looked for every ten seconds */
     bool has_period;
+    bool deciding, filling; /* the store is about to come nearer, or on its way; by the caller */
     struct vx_tuner tuner;
     uint64_t began_ns;
     uint64_t looked_ns; /* for the rhythm */

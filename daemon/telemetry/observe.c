@@ -41,6 +41,8 @@ static void gather(struct observation *o, struct watched *w, const struct vx_hos
                    uint64_t now_ns, struct tale *tale) {
     w->diagnosis->device_have = 0;
     gpus_window(o->gpus, w->device, &w->diagnosis->device, &w->diagnosis->device_have);
+    w->diagnosis->filling = w->keeper.state == VX_NEARING_WORKING &&
+                            w->diagnosis->tuner.setting[VX_KNOB_TIER] > VX_TUNE_TIER_KEEP;
     vx_diagnosis_look(w->diagnosis, host, now_ns, &tale->news);
     const struct vx_decision *d = &tale->news.decision;
     if (d->kind != VX_DECISION_NONE) {

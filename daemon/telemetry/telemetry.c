@@ -158,6 +158,7 @@ int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *j
         return vx_fail(err, VX_E_NOMEM, NULL, "attaching to a session");
     }
     vx_diagnosis_init(d, &job->facts, &job->limits, job->setting, job->mode, vx_now_ns());
+    d->deciding = job->deciding;
     w->diagnosis = d;
     w->residency = job->store_dir ? vx_residency_open(job->store_dir) : NULL;
     d->facts.store_bytes = w->residency ? vx_residency_bytes(w->residency) : 0;
@@ -396,6 +397,19 @@ void vx_telemetry_turned(struct vx_telemetry *t, int64_t job_id, enum vx_tune_kn
     struct vx_diagnosis *d = w ? w->diagnosis : NULL;
     if (d && d->tuner.setting[knob] != value) {
         vx_tuner_override(&d->tuner, knob, value, (double)vx_now_ns() * 1e-9);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+void vx_telemetry_came(struct vx_telemetry *t, int64_t job_id, uint32_t tier, bool deciding) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    struct vx_diagnosis *d = w ? w->diagnosis : NULL;
+    if (d) {
+        d->deciding = deciding;
+        vx_tuner_came(&d->tuner, tier, (double)vx_now_ns() * 1e-9);
+        /* what it said before must not be taken for the end of what it begins now */
+        vx_timeline_keeper(&w->timeline, &w->keeper);
     }
     pthread_mutex_unlock(&t->lock);
 }

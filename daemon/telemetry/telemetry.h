@@ -38,6 +38,7 @@ struct vx_telemetry_job {
     struct vx_tuner_limits limits;
     uint32_t setting[VX_KNOBS];
     enum vx_tune_mode mode;
+    bool deciding; /* vx_telemetry_came */
     struct vx_telemetry_events events;
 };
 
@@ -61,6 +62,9 @@ void vx_telemetry_quarantined(struct vx_telemetry *t, int64_t job_id, const char
  * trial ends. */
 void vx_telemetry_turned(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob knob,
                          uint32_t value);
+/* The same where nobody turned it: the tier that the store is read from now, or is to be where what
+ * was asked for is still being decided. */
+void vx_telemetry_came(struct vx_telemetry *t, int64_t job_id, uint32_t tier, bool deciding);
 /* For the verdicts worker_lost and cache_corrupt. */
 void vx_telemetry_lost(struct vx_telemetry *t, int64_t job_id, const char *cause,
                        const char *case_name);

@@ -292,6 +292,98 @@ Test(tune_tuner, a_hand_on_the_knob_ends_the_trial) {
     cr_expect_eq(count(&r, VX_DECISION_REVERTED), 0);
 }
 
+/* --- tiers --- */
+
+/* A disk that reads badly wants another tier; windows of ten seconds with steps of the given mean.
+ */
+struct tier_run {
+    struct vx_tuner t;
+    struct vx_verdict v;
+    double now;
+};
+
+static void start_reading(struct tier_run *r, enum vx_tune_tier wanted) {
+    const struct vx_tuner_limits limits = {{1, 1, 0, 0}, {1, 8, 1, VX_TUNE_TIER_RAM}};
+    const uint32_t setting[VX_KNOBS] = {1, 8, 0, VX_TUNE_TIER_OPEN};
+    *r = (struct tier_run){.v = {.code = VX_VERDICT_READ_BOUND,
+                                 .severity = VX_SEVERITY_SEVERE,
+                                 .cost = 0.9,
+                                 .action = VX_ACTION_TIER,
+                                 .to = wanted,
+                                 .gain = 0.5}};
+    vx_tuner_init(&r->t, VX_TUNE_AUTO, &limits, setting);
+}
+
+static struct vx_decision pass_reading(struct tier_run *r, double seconds, double step,
+                                       bool filling) {
+    struct vx_decision d = {.kind = VX_DECISION_NONE};
+    for (double end = r->now + seconds; d.kind == VX_DECISION_NONE && r->now < end; r->now++) {
+        struct vx_tune_window w = {
+            .seconds = 10,
+            .warm = true,
+            .step = {.n = 50, .wall = 50 * step, .deviation = 0.001, .batch = 2}};
+        vx_tuner_filling(&r->t, filling, r->now);
+        vx_tuner_tick(&r->t, r->now, &w, &r->v, 1, &d);
+    }
+    return d;
+}
+
+Test(tune_tuner, a_tier_is_judged_once_the_store_is_there) {
+    struct tier_run r;
+    start_reading(&r, VX_TUNE_TIER_RAM);
+    struct vx_decision d = pass_reading(&r, 60, 0.2, false);
+    cr_assert_eq(d.kind, VX_DECISION_CHANGE);
+    cr_expect_eq(d.to, VX_TUNE_TIER_RAM);
+    d = pass_reading(&r, 300, 0.25, true); /* the filling takes its share of the disk */
+    cr_expect_eq(d.kind, VX_DECISION_NONE);
+    double there = r.now;
+    d = pass_reading(&r, 60, 0.02, false);
+    cr_expect_eq(d.kind, VX_DECISION_KEPT);
+    cr_expect_float_eq(d.measured, -0.9, 1e-9);
+    cr_expect_geq(r.now - there, 2.0, "judged %g s after", r.now - there);
+}
+
+Test(tune_tuner, a_tier_that_cannot_be_had_is_taken_back) {
+    struct tier_run r;
+    start_reading(&r, VX_TUNE_TIER_RAM);
+    struct vx_decision d = pass_reading(&r, 60, 0.2, false);
+    cr_assert_eq(d.kind, VX_DECISION_CHANGE);
+    vx_tuner_came(&r.t, VX_TUNE_TIER_KEEP, r.now);
+    d = pass_reading(&r, 2, 0.2, false);
+    cr_assert_eq(d.kind, VX_DECISION_REVERTED);
+    cr_expect_eq(d.from, VX_TUNE_TIER_RAM);
+    cr_expect_eq(d.to, VX_TUNE_TIER_OPEN);
+    cr_expect(isnan(d.measured));
+    cr_expect_eq(r.t.setting[VX_KNOB_TIER], VX_TUNE_TIER_OPEN);
+    d = pass_reading(&r, 60, 0.2, false); /* the next best */
+    cr_assert_eq(d.kind, VX_DECISION_CHANGE);
+    cr_expect_eq(d.to, VX_TUNE_TIER_STAGED);
+    vx_tuner_came(&r.t, VX_TUNE_TIER_KEEP, r.now);
+    d = pass_reading(&r, 2, 0.2, false);
+    cr_expect_eq(d.kind, VX_DECISION_REVERTED);
+    d = pass_reading(&r, 600, 0.2, false); /* there is no other */
+    cr_expect_eq(d.kind, VX_DECISION_NONE);
+}
+
+Test(tune_tuner, no_tier_is_asked_for_that_is_not_there) {
+    struct tier_run r;
+    start_reading(&r, VX_TUNE_TIER_STAGED);
+    vx_tuner_lacks(&r.t, VX_TUNE_TIER_STAGED);
+    cr_expect_eq(pass_reading(&r, 600, 0.2, false).kind, VX_DECISION_NONE);
+}
+
+/* What the session chose by itself is no hand on the knob. */
+Test(tune_tuner, another_tier_by_itself_leaves_the_tuner_awake) {
+    struct tier_run r;
+    start_reading(&r, VX_TUNE_TIER_RAM);
+    vx_tuner_came(&r.t, VX_TUNE_TIER_STAGED, r.now);
+    cr_expect_eq(r.t.setting[VX_KNOB_TIER], VX_TUNE_TIER_STAGED);
+    cr_expect_eq(pass_reading(&r, 60, 0.2, true).kind, VX_DECISION_NONE);
+    struct vx_decision d = pass_reading(&r, 20, 0.2, false);
+    cr_expect_eq(d.kind, VX_DECISION_CHANGE);
+    cr_expect_eq(d.from, VX_TUNE_TIER_STAGED);
+}
+
 /* Two jobs on one machine, the second half a minute later: both settle. Each sees the other as
  * foreign, and the daemon halves the limits. */
 Test(tune_tuner, two_jobs_settle) {
