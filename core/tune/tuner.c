@@ -9,7 +9,7 @@ enum { DOWN, UP };
 /* Enough steps for a mean: many, or fewer over a longer time. */
 enum { MANY_STEPS = 20, FEW_STEPS = 8 };
 #define MANY_SECONDS   3.0
-#define FEW_SECONDS    12.0
+#define FEW_SECONDS    9.5 /* a window has ten, and more where fourteen steps need them */
 #define SETTLE_SECONDS 2.0
 #define COOL_SECONDS   5.0
 #define BLOCK_SECONDS  60.0

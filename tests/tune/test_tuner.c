@@ -47,8 +47,10 @@ static void pass(struct run *r, double seconds, uint64_t seed) {
         struct vx_tune_window w;
         struct vx_verdict v[VX_VERDICTS];
         struct vx_decision d;
-        double span = fmin(r->now - vx_tuner_window_start(&r->t), 10);
         double wiggle = (double)vx_rng_uniform(&rng, -1, 1);
+        machine_window(&r->m, 1000, 0, &w); /* as the daemon cuts it */
+        double most = fmax(10, 14 * w.step.wall / w.step.n);
+        double span = fmin(r->now - vx_tuner_window_start(&r->t), most);
         machine_window(&r->m, fmax(span, 0.5), 0, &w);
         wiggle /= sqrt(w.step.n + 1.0);
         machine_window(&r->m, fmax(span, 0.5), wiggle, &w);
@@ -126,6 +128,20 @@ Test(tune_tuner, goes_to_the_workers_it_needs) {
         int before = r.n;
         pass(&r, 240, i + 10);
         cr_expect_leq(r.n - before, 2, "%d changes afterwards", r.n - before);
+    }
+}
+
+/* Steps of every length fill a window at some time. */
+Test(tune_tuner, acts_whatever_a_step_takes) {
+    for (double step = 0.02; step < 15; step *= 1.15) {
+        struct machine m = starved(step, 4 * step);
+        m.sample_cpu = 4 * step;
+        struct run r;
+        start(&r, &m, 16);
+        for (double end = 60 + 60 * step; r.n == 0 && r.now < end;) {
+            pass(&r, 1, 1);
+        }
+        cr_expect_gt(r.n, 0, "nothing was turned for steps of %g s", step);
     }
 }
 
