@@ -253,6 +253,10 @@ static bool relieve(struct vx_tuner *t, double now, const struct vx_tune_window 
             if (d.kind == VX_DECISION_FORCED) {
                 t->on_trial = false;
                 apply(t, &d, now, w);
+                /* what the memory had no room for is not what speed soon asks for again */
+                double *block = &t->block[d.knob][UP];
+                *block = fmin(4 * *block, BLOCK_MOST);
+                t->blocked_until[d.knob][UP] = now + *block;
             }
             t->quiet_until = fmax(now, t->settled_at) + BLOCK_SECONDS;
             *ret = d;

@@ -203,6 +203,9 @@ Test(tune_judge, memory_near_its_end) {
     cr_expect_eq(first(&w).code, VX_VERDICT_GPU_BOUND);
     w.host.psi_memory = 0.2;
     cr_expect_eq(first(&w).code, VX_VERDICT_MEMORY_PRESSURE);
+    w.host.memory_available = 48ull << 30; /* of 64: who stalls is in a group of his own */
+    cr_expect_eq(first(&w).code, VX_VERDICT_GPU_BOUND);
+    w.host.memory_available = 8ull << 30;
     w.have &= ~(uint32_t)VX_TUNE_HAVE_PSI; /* a figure without its source is no evidence */
     cr_expect_eq(first(&w).code, VX_VERDICT_GPU_BOUND);
 }

@@ -275,6 +275,30 @@ Test(tune_tuner, memory_comes_before_speed) {
     cr_expect_eq(r.t.setting[VX_KNOB_WORKERS], 5);
 }
 
+/* A limit that leaves room for four of the ten workers that the device could use. */
+Test(tune_tuner, memory_and_speed_do_not_take_turns) {
+    struct machine m = starved(0.0142, 0.06);
+    m.sample_cpu = 0.06;
+    m.workers = 5;
+    struct run r;
+    start(&r, &m, 16);
+    int forced = 0, raised = 0;
+    for (int i = 0; i < 600; i++, r.now++) {
+        struct vx_tune_window w;
+        struct vx_verdict v[VX_VERDICTS];
+        struct vx_decision d;
+        machine_window(&r.m, 10, 0, &w);
+        w.host.memory_available = r.m.workers > 4 ? 100 << 20 : (uint64_t)2 << 30;
+        vx_tuner_tick(&r.t, r.now, &w, v, vx_tune_judge(&w, v), &d);
+        forced += d.kind == VX_DECISION_FORCED;
+        raised += d.kind == VX_DECISION_CHANGE && d.to > d.from;
+        r.m.workers = r.t.setting[VX_KNOB_WORKERS];
+    }
+    cr_expect_geq(forced, 1);
+    cr_expect_leq(forced + raised, 4, "%d times fewer, %d times more in ten minutes", forced,
+                  raised);
+}
+
 Test(tune_tuner, advise_and_off_change_nothing) {
     struct machine m = starved(0.0142, 0.06);
     m.sample_cpu = 0.06;
