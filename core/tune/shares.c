@@ -23,10 +23,12 @@ uint32_t vx_tune_workers_wanted(uint32_t batch, double sample, double step_rest)
 static bool cpu_short(const struct vx_tune_window *w, const struct shares *s) {
     bool queue = w->have & VX_TUNE_HAVE_SCHEDSTAT && s->runqueue >= TUNE_RUNQUEUE_SHARE;
     bool throttled = w->have & VX_TUNE_HAVE_CGROUP && w->host.throttled >= 0.10;
-    bool full = w->host.cores > 0 && s->idle_cores < TUNE_IDLE_CORES;
-    bool crowded = w->loader.workers > s->cores_for_workers && s->busy > 0.8 &&
-                   w->loader.cpu > 0.5 * (w->loader.open + w->loader.read + w->loader.decompress +
-                                          w->loader.augment);
+    bool computes = w->loader.cpu > 0.5 * (w->loader.open + w->loader.read + w->loader.decompress +
+                                           w->loader.augment);
+    /* workers that mostly sleep, and do not queue, find a core even on a full machine */
+    bool sleeps = w->have & VX_TUNE_HAVE_SCHEDSTAT && !computes;
+    bool full = w->host.cores > 0 && s->idle_cores < TUNE_IDLE_CORES && !sleeps;
+    bool crowded = w->loader.workers > s->cores_for_workers && s->busy > 0.8 && computes;
     return queue || throttled || full || crowded;
 }
 
