@@ -58,6 +58,9 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
         .idle_cores = fmax(h->cores - h->own_cores - foreign, 0),
         .cores_for_workers = left < 1.5 ? 1 : (uint32_t)(left + 0.5),
     };
+    double on_core = fmin(fmax(ratio(l->cpu, work - queue), 0.05), 1);
+    bool told = w->have & VX_TUNE_HAVE_SCHEDSTAT && l->cpu > 0;
+    s.fitting = told ? (uint32_t)(s.cores_for_workers / on_core) : s.cores_for_workers;
     s.wanted = vx_tune_workers_wanted(w->step.batch, s.sample_quiet, s.step_rest);
     s.cpu_short = cpu_short(w, &s);
     *ret = s;

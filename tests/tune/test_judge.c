@@ -133,6 +133,12 @@ Test(tune_judge, sleepers_need_no_idle_core) {
     cr_expect_eq(first(&w).code, VX_VERDICT_AUGMENT_BOUND);
     w.loader.runqueue = w.loader.samples * 0.03;
     cr_expect_eq(first(&w).code, VX_VERDICT_NEIGHBOUR_CONTENTION);
+    w.loader.workers = 9; /* they queue, and are not too many for two cores all the same */
+    w.host.foreign_cores = 0.1;
+    cr_expect_eq(first(&w).code, VX_VERDICT_AUGMENT_SATURATED);
+    cr_expect_eq(first(&w).action, VX_ACTION_ADVISE);
+    w.loader.workers = 1;
+    w.host.foreign_cores = 1.95;
     w.loader.runqueue = 0;
     w.have &= ~(uint32_t)VX_TUNE_HAVE_SCHEDSTAT; /* nobody says that they do not queue */
     cr_expect_eq(first(&w).code, VX_VERDICT_NEIGHBOUR_CONTENTION);
