@@ -169,12 +169,8 @@ static void on_quarantined(void *ctx, const json_t *row, bool fresh) {
                                                   .progress = live_progress(w)});
 }
 
-/* Whether `reading` is what the session decided, and not what it was when another wish came in. */
-static bool reading_is_decided(const struct vx_session_knobs *now, const json_t *change) {
-    return !change || now->cache_mode == VX_CACHE_OPEN || now->cache_mode == VX_CACHE_KEEP;
-}
-
-/* Who turned a knob first, then where all of them stand. */
+/* Who turned a knob first, then where all of them stand; where the store is read from only once
+ * that is an answer to the tuner's last wish. */
 static void tell_tuner(struct vx_worker_thread *w, const struct vx_session_knobs *now,
                        const json_t *change) {
     int64_t job = w->brief->job_id;
@@ -184,8 +180,10 @@ static void tell_tuner(struct vx_worker_thread *w, const struct vx_session_knobs
     }
     uint32_t turned[VX_KNOBS];
     vx_desk_setting(w->brief, now, turned);
+    bool answered = !now->deciding && !vx_desk_asks(&w->desk, VX_KNOB_TIER);
+    vx_telemetry_deciding(w->o.telemetry, job, now->deciding);
     for (int k = 0; k < VX_KNOBS; k++) {
-        if (k != VX_KNOB_TIER || reading_is_decided(now, change)) {
+        if (k != VX_KNOB_TIER || answered) {
             vx_telemetry_turned(w->o.telemetry, job, (enum vx_tune_knob)k, turned[k]);
         }
     }
@@ -197,12 +195,14 @@ static void on_knobs(void *ctx, const struct vx_session_knobs *now, const json_t
     const struct vx_knobs planned = {.keep_files_open = b->keep_files_open,
                                      .cache_mode = vx_brief_cache_mode(b)};
     pthread_mutex_lock(&w->lock);
-    w->loader = (struct vx_loader_state){.now = *now,
-                                         .planned = {(int)b->workers, (int)b->window,
-                                                     vx_knobs_keep_open(&planned),
-                                                     (int)planned.cache_mode, 0},
-                                         .workers_max = (int)b->workers_max,
-                                         .window_max = (int)b->slots};
+    w->loader =
+        (struct vx_loader_state){.now = *now,
+                                 .planned = {.workers = (int)b->workers,
+                                             .window = (int)b->window,
+                                             .keep_files_open = vx_knobs_keep_open(&planned),
+                                             .cache_mode = (int)planned.cache_mode},
+                                 .workers_max = (int)b->workers_max,
+                                 .window_max = (int)b->slots};
     w->has_loader = true;
     pthread_mutex_unlock(&w->lock);
     tell_tuner(w, now, change);

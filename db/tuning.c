@@ -5,6 +5,7 @@
 #include "db/sql.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -41,27 +42,6 @@ static int add_event(struct vx_db *db, int64_t job_id, int n, struct vx_err *err
     return rc == VX_OK ? vx_db_event_add(db, job_id, "tuning", data, NULL, err) : rc;
 }
 
-int vx_db_tuning_add(struct vx_db *db, const struct vx_tuning *row, int *ret_n,
-                     struct vx_err *err) {
-    sqlite3_int64 n = 0;
-    int rc = vx_sql_int(db, "SELECT coalesce(max(n), 0) + 1 FROM tuning WHERE job_id = ?1", &n, err,
-                        "i", (sqlite3_int64)row->job_id);
-    if (rc == VX_OK) {
-        rc = vx_sql_run(db,
-                        "INSERT INTO tuning(" COLUMNS
-                        ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
-                        err, "iiiissssssddd", (sqlite3_int64)row->job_id, n,
-                        (sqlite3_int64)row->ts_ms, (sqlite3_int64)row->ended_ms, row->who,
-                        row->knob, row->from_value, row->to_value, row->why, row->outcome,
-                        storable(row->predicted), storable(row->measured), storable(row->noise));
-    }
-    rc = rc == VX_OK ? add_event(db, row->job_id, (int)n, err) : rc;
-    if (rc == VX_OK && ret_n) {
-        *ret_n = (int)n;
-    }
-    return rc;
-}
-
 int vx_db_tuning_finish(struct vx_db *db, int64_t job_id, int n, const char *outcome,
                         int64_t ended_ms, double measured, double noise, struct vx_err *err) {
     struct vx_tuning row;
@@ -82,6 +62,34 @@ int vx_db_tuning_on_trial(struct vx_db *db, int64_t job_id, int *ret_n, struct v
         db, "SELECT n FROM tuning WHERE job_id = ?1 AND outcome = 'trial' ORDER BY n DESC LIMIT 1",
         &n, err, "i", (sqlite3_int64)job_id);
     if (rc == VX_OK) {
+        *ret_n = (int)n;
+    }
+    return rc;
+}
+
+/* Adding another says that the one on trial is over: overtaken, not measured. */
+int vx_db_tuning_add(struct vx_db *db, const struct vx_tuning *row, int *ret_n,
+                     struct vx_err *err) {
+    sqlite3_int64 n = 0;
+    int open = 0;
+    bool overtaken = vx_db_tuning_on_trial(db, row->job_id, &open, NULL) == VX_OK;
+    int rc = vx_sql_int(db, "SELECT coalesce(max(n), 0) + 1 FROM tuning WHERE job_id = ?1", &n, err,
+                        "i", (sqlite3_int64)row->job_id);
+    if (rc == VX_OK) {
+        rc = vx_sql_run(db,
+                        "INSERT INTO tuning(" COLUMNS
+                        ") VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13)",
+                        err, "iiiissssssddd", (sqlite3_int64)row->job_id, n,
+                        (sqlite3_int64)row->ts_ms, (sqlite3_int64)row->ended_ms, row->who,
+                        row->knob, row->from_value, row->to_value, row->why, row->outcome,
+                        storable(row->predicted), storable(row->measured), storable(row->noise));
+    }
+    rc = rc == VX_OK ? add_event(db, row->job_id, (int)n, err) : rc;
+    if (rc == VX_OK && overtaken) {
+        rc = vx_db_tuning_finish(db, row->job_id, open, "applied", row->ts_ms, (double)NAN,
+                                 (double)NAN, err);
+    }
+    if (rc == VX_OK && ret_n) {
         *ret_n = (int)n;
     }
     return rc;

@@ -47,6 +47,7 @@ struct shares {
     double idle_cores;   /* that nobody uses */
     uint32_t wanted;     /* workers, with sample_quiet */
     uint32_t cores_for_workers; /* at least 1 */
+    uint32_t fitting;           /* workers that those cores hold: more where they sleep as well */
     bool cpu_short;             /* no core is free for another worker */
 };
 

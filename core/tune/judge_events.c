@@ -78,7 +78,8 @@ bool judge_drift(const struct vx_tune_window *w, const struct shares *s, struct 
     return true;
 }
 
-/* Close to the end of memory by one of four signs. */
+/* Close to the end of memory by one of four signs. Standing still for memory while much of it is
+ * free is somebody else's, in a group of his own. */
 static bool memory_is_short(const struct vx_tune_window *w) {
     const struct vx_tune_host *h = &w->host;
     bool stalls = w->have & VX_TUNE_HAVE_PSI && h->psi_memory >= TUNE_PSI_MEMORY;
@@ -87,6 +88,7 @@ static bool memory_is_short(const struct vx_tune_window *w) {
     }
     double worker = (double)h->worker_bytes, limit = (double)h->memory_limit;
     double available = (double)h->memory_available;
+    stalls = stalls && available < 0.5 * limit;
     bool little = available < fmax(2 * worker, 0.05 * limit);
     bool swapping = h->swap_in >= TUNE_SWAP_IN;
     bool soon =

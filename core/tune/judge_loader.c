@@ -129,10 +129,10 @@ static void saturated(const struct vx_tune_window *w, const struct shares *s,
     tune_figure(v, "cores", "cores", w->host.cores);
     tune_figure(v, "workers_wanted", "1", s->wanted);
     tune_figure(v, "runqueue_ratio", "ratio", s->runqueue);
-    bool too_many = w->loader.workers > s->cores_for_workers;
+    bool too_many = w->loader.workers > s->fitting;
     v->action = too_many ? VX_ACTION_WORKERS : VX_ACTION_ADVISE;
     v->from = w->loader.workers;
-    v->to = s->cores_for_workers;
+    v->to = s->fitting;
     v->lacking = ~w->have & (VX_TUNE_HAVE_SCHEDSTAT | VX_TUNE_HAVE_FOREIGN);
 }
 

@@ -23,10 +23,12 @@ uint32_t vx_tune_workers_wanted(uint32_t batch, double sample, double step_rest)
 static bool cpu_short(const struct vx_tune_window *w, const struct shares *s) {
     bool queue = w->have & VX_TUNE_HAVE_SCHEDSTAT && s->runqueue >= TUNE_RUNQUEUE_SHARE;
     bool throttled = w->have & VX_TUNE_HAVE_CGROUP && w->host.throttled >= 0.10;
-    bool full = w->host.cores > 0 && s->idle_cores < TUNE_IDLE_CORES;
-    bool crowded = w->loader.workers > s->cores_for_workers && s->busy > 0.8 &&
-                   w->loader.cpu > 0.5 * (w->loader.open + w->loader.read + w->loader.decompress +
-                                          w->loader.augment);
+    bool computes = w->loader.cpu > 0.5 * (w->loader.open + w->loader.read + w->loader.decompress +
+                                           w->loader.augment);
+    /* workers that mostly sleep, and do not queue, find a core even on a full machine */
+    bool sleeps = w->have & VX_TUNE_HAVE_SCHEDSTAT && !computes;
+    bool full = w->host.cores > 0 && s->idle_cores < TUNE_IDLE_CORES && !sleeps;
+    bool crowded = w->loader.workers > s->cores_for_workers && s->busy > 0.8 && computes;
     return queue || throttled || full || crowded;
 }
 
@@ -56,6 +58,9 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
         .idle_cores = fmax(h->cores - h->own_cores - foreign, 0),
         .cores_for_workers = left < 1.5 ? 1 : (uint32_t)(left + 0.5),
     };
+    double on_core = fmin(fmax(ratio(l->cpu, work - queue), 0.05), 1);
+    bool told = w->have & VX_TUNE_HAVE_SCHEDSTAT && l->cpu > 0;
+    s.fitting = told ? (uint32_t)(s.cores_for_workers / on_core) : s.cores_for_workers;
     s.wanted = vx_tune_workers_wanted(w->step.batch, s.sample_quiet, s.step_rest);
     s.cpu_short = cpu_short(w, &s);
     *ret = s;

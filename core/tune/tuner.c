@@ -86,8 +86,8 @@ void vx_tuner_stands(struct vx_tuner *t, enum vx_tune_knob knob, uint32_t value,
     }
     t->asked[knob].open = false;
     t->setting[knob] = value;
-    if (tier && value > t->limits.hi[knob]) {
-        t->limits.hi[knob] = value; /* it can be had after all */
+    if (tier && value < VX_TUNE_TIERS) {
+        t->lacks &= ~(1u << value); /* it can be had after all */
     }
     end_trial(t);
     begin_settling(t, now, NULL);
@@ -108,6 +108,10 @@ void vx_tuner_filling(struct vx_tuner *t, bool filling, double now) {
         begin_settling(t, now, NULL);
     }
     t->filling = filling;
+}
+
+void vx_tuner_lacks(struct vx_tuner *t, enum vx_tune_tier tier) {
+    t->lacks |= 1u << tier;
 }
 
 double vx_tuner_window_start(const struct vx_tuner *t) {
@@ -208,9 +212,7 @@ static void give_up(struct vx_tuner *t, double now, const struct vx_tune_window 
     d.measured = d.noise = NAN;
     t->refused = false;
     take_back(t, now, w, &d);
-    if (d.from > d.to) {
-        t->limits.hi[d.knob] = d.from - 1;
-    }
+    vx_tuner_lacks(t, (enum vx_tune_tier)t->trial.to);
     *ret = d;
 }
 
@@ -255,6 +257,14 @@ static double gain_of(const struct vx_verdict *v, uint32_t from, uint32_t to) {
     return fewer ? fmin(v->gain, 1 - (double)from / to) : v->gain;
 }
 
+/* The tier that was meant, or the next best that can be had; what is set where there is none. */
+static uint32_t tier_to_be_had(const struct vx_tuner *t, uint32_t to) {
+    while (to > VX_TUNE_TIER_KEEP && t->lacks >> to & 1u) {
+        to--;
+    }
+    return to > VX_TUNE_TIER_KEEP && !t->filling ? to : t->setting[VX_KNOB_TIER];
+}
+
 static bool propose(const struct vx_tuner *t, double now, const struct vx_verdict *v,
                     struct vx_decision *ret) {
     enum vx_tune_knob k;
@@ -266,6 +276,9 @@ static bool propose(const struct vx_tuner *t, double now, const struct vx_verdic
     uint32_t to = within(t, k, surplus ? t->surplus_to : v->to);
     if (surplus && to + 1 < from) {
         to = from - (from - to + 1) / 2; /* back by halves: nothing is gained by haste */
+    }
+    if (k == VX_KNOB_TIER) {
+        to = tier_to_be_had(t, to);
     }
     if (to == from || (urgent && now < t->relieved_until) ||
         (surplus && !(t->surplus_since > 0 && now - t->surplus_since >= SURPLUS_SECONDS)) ||
@@ -340,6 +353,10 @@ static bool relieve(struct vx_tuner *t, double now, const struct vx_tune_window 
             if (d.kind == VX_DECISION_FORCED) {
                 end_trial(t);
                 apply(t, &d, now, w);
+                /* what the memory had no room for is not what speed soon asks for again */
+                double *block = &t->block[d.knob][UP];
+                *block = fmin(4 * *block, BLOCK_MOST);
+                t->blocked_until[d.knob][UP] = now + *block;
             }
             t->quiet_until = t->relieved_until = fmax(now, t->settled_at) + BLOCK_SECONDS;
             *ret = d;

@@ -75,6 +75,7 @@ struct vx_tuner {
     double before, before_error; /* mean step and its standard error */
     bool ended;                  /* the trial did, and nobody was told */
     bool refused;                /* the session does not grant what is on trial */
+    uint32_t lacks;              /* bits 1u << enum vx_tune_tier: not to be had */
     bool filling;
     struct {
         bool open; /* not confirmed yet */
@@ -96,8 +97,11 @@ void vx_tuner_limit(struct vx_tuner *t, const struct vx_tuner_limits *limits);
 void vx_tuner_stands(struct vx_tuner *t, enum vx_tune_knob knob, uint32_t value, double now);
 /* It was a person who turned the knob. To be called before vx_tuner_stands. */
 void vx_tuner_hand(struct vx_tuner *t, enum vx_tune_knob knob, double now);
-/* Whether the store is being copied to the tier that it is to be read from. */
+/* Whether the store is being copied to the tier that it is to be read from, or that is still being
+ * decided. */
 void vx_tuner_filling(struct vx_tuner *t, bool filling, double now);
+/* There is no such tier here: it is not asked for, but the next best. */
+void vx_tuner_lacks(struct vx_tuner *t, enum vx_tune_tier tier);
 /* Windows for vx_tuner_tick should begin no earlier than this. */
 double vx_tuner_window_start(const struct vx_tuner *t);
 /* now: seconds, any origin, growing. window: of the time since vx_tuner_window_start, at most some

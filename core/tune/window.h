@@ -37,7 +37,13 @@ enum vx_tune_evidence {
 };
 
 enum vx_tune_storage { VX_TUNE_SOLID, VX_TUNE_ROTATIONAL, VX_TUNE_NETWORK, VX_TUNE_MEMORY };
-enum vx_tune_tier { VX_TUNE_TIER_OPEN, VX_TUNE_TIER_KEEP, VX_TUNE_TIER_STAGED, VX_TUNE_TIER_RAM };
+enum vx_tune_tier {
+    VX_TUNE_TIER_OPEN,
+    VX_TUNE_TIER_KEEP,
+    VX_TUNE_TIER_STAGED,
+    VX_TUNE_TIER_RAM,
+    VX_TUNE_TIERS
+};
 
 /* The step timeline: training steps that ended within the window. */
 struct vx_tune_steps {

@@ -37,7 +37,7 @@ _Static_assert(sizeof(struct vx_session_events) == 8 * sizeof(void *), "every ev
 static void on_line(void *ctx, const json_t *line) {
     const struct bench *b = ctx;
     const char *event = json_string_value(json_object_get(line, "event"));
-    if (json_object_get(line, "error")) {
+    if (json_object_get(line, "error") || (event && strcmp(event, "cache") == 0)) {
         say(b, json_incref((json_t *)line));
     } else if (event && strcmp(event, "result") == 0) {
         json_t *run = json_copy((json_t *)line);
@@ -114,6 +114,7 @@ static int write_brief(const struct bench *b, struct vx_brief *brief, const char
     struct vx_bench_settings s = b->settings;
     s.synthetic = strcmp(b->run, "synthetic") == 0;
     s.cold = strcmp(b->run, "cold") == 0;
+    s.nearer = strcmp(b->run, "as_is") == 0;
     s.costs = s.costs && !s.synthetic && !s.cold;
     s.warm_seconds = s.seconds / 5 < LONGEST_WARM_SECONDS ? s.seconds / 5 : LONGEST_WARM_SECONDS;
     brief->dir = b->dir;

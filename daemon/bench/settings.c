@@ -23,6 +23,7 @@ static const struct {
 int vx_bench_settings_read(const json_t *json, struct vx_bench_settings *ret, struct vx_err *err) {
     struct vx_bench_settings s = {.synthetic = json_is_true(json_object_get(json, "synthetic")),
                                   .cold = json_is_true(json_object_get(json, "cold")),
+                                  .nearer = json_is_true(json_object_get(json, "nearer")),
                                   .costs = json_is_true(json_object_get(json, "costs"))};
     for (size_t i = 0; i < VX_COUNTOF(reals); i++) {
         const json_t *v = json_object_get(json, reals[i].key);
@@ -37,8 +38,8 @@ int vx_bench_settings_read(const json_t *json, struct vx_bench_settings *ret, st
 }
 
 json_t *vx_bench_settings_write(const struct vx_bench_settings *s) {
-    json_t *json = json_pack("{s:b, s:b, s:b}", "synthetic", (int)s->synthetic, "cold",
-                             (int)s->cold, "costs", (int)s->costs);
+    json_t *json = json_pack("{s:b, s:b, s:b, s:b}", "synthetic", (int)s->synthetic, "cold",
+                             (int)s->cold, "nearer", (int)s->nearer, "costs", (int)s->costs);
     for (size_t i = 0; json && i < VX_COUNTOF(reals); i++) {
         double x = *(const double *)((const char *)s + reals[i].offset);
         json_object_set_new(json, reals[i].key, json_real(x));

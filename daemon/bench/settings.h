@@ -22,6 +22,7 @@ struct vx_bench_settings {
     double sample_cpu_ms; /* of it on a core */
     bool synthetic;       /* samples cost nothing at all */
     bool cold;            /* what was read does not stay in the page cache */
+    bool nearer;          /* the store is brought nearer, as for a training */
     bool costs; /* what each sample cost goes to VX_BENCH_COSTS in the job's folder: milliseconds,
                    one a line */
 };

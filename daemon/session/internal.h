@@ -44,7 +44,9 @@ struct nearing {
     int held_fd; /* memory that it fills and the workers read; 0: none */
     bool began;  /* one has run */
     bool careful, given_up;
-    unsigned deaths; /* in a row */
+    char why[512];     /* it was given up */
+    uint32_t answered; /* the cache mode that something was last said about */
+    unsigned deaths;   /* in a row */
     uint64_t restart_at_ns;
     struct vx_err error; /* what it said before it ended */
 };
@@ -165,6 +167,8 @@ void repair_stop(struct session *s);
 /* nearing.c */
 int nearing_start(struct session *s, struct vx_err *err); /* before anything is spawned */
 void nearing_wish(struct session *s); /* the knob cache_mode was set: what is read meanwhile */
+/* What comes of the knob cache_mode is not known yet. */
+bool nearing_decides(const struct session *s);
 void nearing_duties(struct session *s);
 void nearing_stop(struct session *s);
 

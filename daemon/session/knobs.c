@@ -73,8 +73,12 @@ static uint32_t clamp(const struct session *s, const char *name, int64_t value) 
 
 static struct vx_session_knobs knobs_now(const struct session *s) {
     const struct vx_knobs *k = &s->knobs;
-    return (struct vx_session_knobs){(int)k->workers_wanted, (int)k->window, vx_knobs_keep_open(k),
-                                     (int)k->cache_mode, (int)k->reading};
+    return (struct vx_session_knobs){.workers = (int)k->workers_wanted,
+                                     .window = (int)k->window,
+                                     .keep_files_open = vx_knobs_keep_open(k),
+                                     .cache_mode = (int)k->cache_mode,
+                                     .reading = (int)k->reading,
+                                     .deciding = nearing_decides(s)};
 }
 
 static void tell(struct session *s, const json_t *change) {

@@ -25,8 +25,23 @@ static bool from_files(uint32_t mode) {
     return mode == VX_CACHE_OPEN || mode == VX_CACHE_KEEP;
 }
 
+static void give_up(struct nearing *n, const char *why) {
+    n->given_up = true;
+    n->answered = VX_CACHE_MODES;
+    snprintf(n->why, sizeof n->why, "%s", why);
+}
+
 int nearing_start(struct session *s, struct vx_err *err) {
+    const json_t *bench = s->o->brief->bench;
+    if (bench && !json_is_true(json_object_get(bench, "nearer"))) {
+        give_up(&s->nearing, "this run of a benchmark reads the files of the store");
+    }
     return vx_held_create(&s->nearing.held_fd, err);
+}
+
+bool nearing_decides(const struct session *s) {
+    const struct nearing *n = &s->nearing;
+    return !from_files(s->knobs.cache_mode) && n->answered != s->knobs.cache_mode;
 }
 
 void nearing_wish(struct session *s) {
@@ -68,6 +83,7 @@ static void on_line(void *ctx, const char *text, size_t len) {
     if (event && strcmp(event, "cache") == 0 && asked && mode) {
         int wanted = vx_reading_of_word(asked), now = vx_reading_of_word(mode);
         s->nearing.deaths = 0;
+        s->nearing.answered = wanted > 0 ? (uint32_t)wanted : VX_CACHE_AUTO;
         /* an answer to a wish that is no longer */
         if (now > 0 && wanted == (int)s->knobs.cache_mode) {
             read_from(s, (uint32_t)now);
@@ -100,12 +116,18 @@ static int spawn(struct session *s, struct vx_err *err) {
     return vx_proc_spawn(&s->nearing.proc, &options, err);
 }
 
-static void give_up(struct session *s, const char *why) {
-    s->nearing.given_up = true;
-    read_from(s, s->knobs.cache_mode == VX_CACHE_OPEN ? VX_CACHE_OPEN : VX_CACHE_KEEP);
-    vx_log_warn("session", "keeper_given_up text=\"%s\"", why);
-    vx_auto_json json_t *line = json_pack("{s:s, s:s, s:s, s:s}", "event", "cache", "mode", "keep",
-                                          "state", "stopped", "reason", why);
+/* Nobody brings anything nearer: files are read, and who wishes otherwise is told why. */
+static void answer_without(struct session *s) {
+    uint32_t asked = s->knobs.cache_mode;
+    s->nearing.answered = asked;
+    read_from(s, VX_CACHE_KEEP);
+    vx_log_notice("session", "no_keeper job=%lld asked=%s text=\"%s\"",
+                  (long long)s->o->brief->job_id, vx_reading_word((enum vx_reading)asked),
+                  s->nearing.why);
+    vx_auto_json json_t *line =
+        json_pack("{s:s, s:s, s:s, s:s, s:s}", "event", "cache", "asked",
+                  vx_reading_word((enum vx_reading)asked), "mode", vx_reading_word(VX_READ_KEEP),
+                  "state", "stopped", "reason", s->nearing.why);
     if (line && s->o->events.line) {
         s->o->events.line(s->o->events.ctx, line);
     }
@@ -124,7 +146,8 @@ static void on_death(struct session *s, const struct vx_proc_end *end) {
         snprintf(why, sizeof why,
                  "what keeps the data near ended %u times (exit status %d, signal %d): %.300s",
                  n->deaths, end->exit_status, end->signal, said);
-        give_up(s, why);
+        vx_log_warn("session", "keeper_given_up text=\"%s\"", why);
+        give_up(n, why);
     }
 }
 
@@ -140,12 +163,14 @@ void nearing_duties(struct session *s) {
         return;
     }
     bool wanted = n->began || !from_files(s->knobs.cache_mode);
-    if (s->ended || s->o->brief->bench || n->given_up || !wanted ||
-        vx_now_ns() < n->restart_at_ns) {
+    if (s->ended || !wanted || (!n->given_up && vx_now_ns() < n->restart_at_ns)) {
         return;
     }
-    if (spawn(s, &err) != VX_OK) {
-        give_up(s, err.text);
+    if (!n->given_up && spawn(s, &err) != VX_OK) {
+        give_up(n, err.text);
+    }
+    if (n->given_up && nearing_decides(s)) {
+        answer_without(s);
     }
 }
 

@@ -357,6 +357,7 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
     s->control.shm = s->timeline.shm = s->ring.shm = (struct vx_shm)VX_SHM_INIT;
     s->step.pidfd = s->step.out_fd = s->step.err_fd = -1;
     s->repairs.proc.pidfd = s->repairs.proc.out_fd = s->repairs.proc.err_fd = -1;
+    s->nearing.answered = VX_CACHE_MODES;
     s->nearing.proc.pidfd = s->nearing.proc.out_fd = s->nearing.proc.err_fd = -1;
     for (uint32_t w = 0; w < VX_WORKERS_MAX; w++) {
         s->pool[w].proc.pidfd = s->pool[w].proc.out_fd = s->pool[w].proc.err_fd = -1;

@@ -36,7 +36,8 @@ struct vx_session_knobs {
     int window;          /* samples ahead of the trainer; 0: all slots */
     int keep_files_open; /* 0, 1; told: as vx_knobs_keep_open has it */
     int cache_mode;      /* session/control.h, enum vx_cache_mode */
-    int reading;         /* the same: what came of it; of no meaning in a wish */
+    int reading;         /* the same: what came of it; of no meaning in a wish, as the next */
+    int deciding;        /* 0, 1: what comes of cache_mode is not known yet */
 };
 
 struct vx_session_mailbox {

@@ -210,6 +210,10 @@ static void on_decided(void *ctx, const struct vx_decision *d) {
     submit(desk->store, ends ? finish_op : begin_op, row);
 }
 
+bool vx_desk_asks(const struct vx_desk *desk, enum vx_tune_knob knob) {
+    return atomic_load(&desk->asked[knob]) >= 0;
+}
+
 enum vx_tune_knob vx_desk_changed(struct vx_desk *desk, const json_t *change) {
     static const char *const names[VX_KNOBS] = {"workers", "window", "keep_files_open",
                                                 "cache_mode"};
@@ -307,6 +311,8 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b,
                              : storage.kind == VX_STORAGE_MEMORY     ? VX_TUNE_MEMORY
                                                                      : VX_TUNE_SOLID;
     }
+    ret->facts.stage = b->stage_dir != NULL;
+    ret->deciding = now->deciding;
     vx_desk_setting(b, now, ret->setting);
     ret->limits = (struct vx_tuner_limits){{1, b->schedule.batch + 1, 0, 0},
                                            {b->workers_max, b->slots, 1, VX_TUNE_TIER_RAM}};

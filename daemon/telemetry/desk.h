@@ -33,6 +33,8 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *brief,
  * somebody did, and that is a row of the log too. Returns the knob that somebody turned, VX_KNOBS
  * where nobody did. On the thread that runs the job. */
 enum vx_tune_knob vx_desk_changed(struct vx_desk *desk, const json_t *change);
+/* The tuner asked for another value of a knob, and the session has not turned it yet. */
+bool vx_desk_asks(const struct vx_desk *desk, enum vx_tune_knob knob);
 /* A session's knobs as the tuner counts them: samples ahead, and the tier that is read from. */
 void vx_desk_setting(const struct vx_brief *brief, const struct vx_session_knobs *now,
                      uint32_t ret[VX_KNOBS]);

@@ -23,6 +23,9 @@ void vx_diagnosis_init(struct vx_diagnosis *d, const struct vx_session_facts *fa
     d->store_cold_bytes = 0;
     d->began_ns = d->looked_ns = now_ns;
     vx_tuner_init(&d->tuner, mode, limits, setting);
+    if (!facts->stage) {
+        vx_tuner_lacks(&d->tuner, VX_TUNE_TIER_STAGED);
+    }
 }
 
 static void remember(struct vx_lost *list, size_t n, uint64_t *count, const char *cause,

@@ -26,6 +26,7 @@ struct vx_session_facts {
     double sample_bytes; /* of the device's memory, by the plan; 0: not known */
     enum vx_tune_storage storage;
     bool storage_known;
+    bool stage; /* there is a folder that the store may be copied to */
 };
 
 /* What is known of the job's GPU at a look. */
@@ -63,6 +64,7 @@ struct vx_diagnosis {
     uint32_t device_looks;        /* in it, at most VX_WINDOW_SECONDS of them */
     struct vx_tune_period period; /* looked for every ten seconds */
     bool has_period;
+    bool deciding; /* where the store is read from is not known yet; by the caller */
     struct vx_tuner tuner;
     uint64_t began_ns;
     uint64_t looked_ns; /* for the rhythm */

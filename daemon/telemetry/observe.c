@@ -42,7 +42,8 @@ static void gather(struct observation *o, struct watched *w, const struct vx_hos
     struct vx_device_look device;
     gpus_window(o->gpus, w->device, w->step_pid, &device);
     vx_diagnosis_device(w->diagnosis, &device);
-    vx_tuner_filling(&w->diagnosis->tuner, w->keeper.state == VX_NEARING_WORKING,
+    vx_tuner_filling(&w->diagnosis->tuner,
+                     w->diagnosis->deciding || w->keeper.state == VX_NEARING_WORKING,
                      (double)now_ns * 1e-9);
     vx_diagnosis_look(w->diagnosis, host, now_ns, &tale->news);
     const struct vx_decision *d = &tale->news.decision;

@@ -158,6 +158,7 @@ int vx_telemetry_attach(struct vx_telemetry *t, const struct vx_telemetry_job *j
         return vx_fail(err, VX_E_NOMEM, NULL, "attaching to a session");
     }
     vx_diagnosis_init(d, &job->facts, &job->limits, job->setting, job->mode, vx_now_ns());
+    d->deciding = job->deciding;
     w->diagnosis = d;
     w->residency = job->store_dir ? vx_residency_open(job->store_dir) : NULL;
     d->facts.store_bytes = w->residency ? vx_residency_bytes(w->residency) : 0;
@@ -406,6 +407,15 @@ void vx_telemetry_hand(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob
     struct vx_diagnosis *d = w ? w->diagnosis : NULL;
     if (d) {
         vx_tuner_hand(&d->tuner, knob, (double)vx_now_ns() * 1e-9);
+    }
+    pthread_mutex_unlock(&t->lock);
+}
+
+void vx_telemetry_deciding(struct vx_telemetry *t, int64_t job_id, bool deciding) {
+    pthread_mutex_lock(&t->lock);
+    struct watched *w = find(t, job_id);
+    if (w && w->diagnosis) {
+        w->diagnosis->deciding = deciding;
     }
     pthread_mutex_unlock(&t->lock);
 }

@@ -38,6 +38,7 @@ struct vx_telemetry_job {
     struct vx_tuner_limits limits;
     uint32_t setting[VX_KNOBS];
     enum vx_tune_mode mode;
+    bool deciding; /* vx_telemetry_deciding */
     struct vx_telemetry_events events;
 };
 
@@ -62,6 +63,8 @@ void vx_telemetry_turned(struct vx_telemetry *t, int64_t job_id, enum vx_tune_kn
                          uint32_t value);
 /* A person turned it; before vx_telemetry_turned. */
 void vx_telemetry_hand(struct vx_telemetry *t, int64_t job_id, enum vx_tune_knob knob);
+/* Whether what comes of the session's cache mode is still open. */
+void vx_telemetry_deciding(struct vx_telemetry *t, int64_t job_id, bool deciding);
 /* For the verdicts worker_lost and cache_corrupt. */
 void vx_telemetry_lost(struct vx_telemetry *t, int64_t job_id, const char *cause,
                        const char *case_name);

@@ -117,6 +117,7 @@ Test(daemon_bench, settings_survive_the_brief) {
                                   .seconds = 30,
                                   .sample_ms = 60,
                                   .sample_cpu_ms = 5,
+                                  .nearer = true,
                                   .cold = true,
                                   .costs = true},
                              again;

@@ -93,6 +93,11 @@ Test(db_tuning, rows_and_their_outcomes) {
     int open = 0;
     cr_assert_eq(vx_db_tuning_on_trial(db, job, &open, &err), VX_OK);
     cr_expect_eq(open, 2);
+    struct vx_tuning overtaken;
+    cr_assert_eq(vx_db_tuning_get(db, job, 1, &overtaken, &err), VX_OK);
+    cr_expect_str_eq(overtaken.outcome, "applied");
+    cr_expect_eq(overtaken.ended_ms, 1000);
+    cr_expect(isnan(overtaken.measured));
     cr_assert_eq(vx_db_tuning_finish(db, job, 1, "kept", 4000, -0.77, 0.02, &err), VX_OK);
     struct vx_tuning_list list;
     cr_assert_eq(vx_db_tuning_list(db, job, 0, 10, &list, &err), VX_OK);
@@ -114,7 +119,7 @@ Test(db_tuning, rows_and_their_outcomes) {
     for (size_t i = 0; i < events.n; i++) {
         tunings += strcmp(events.v[i].type, "tuning") == 0;
     }
-    cr_expect_eq(tunings, 3); /* two begun, one ended */
+    cr_expect_eq(tunings, 4); /* two begun, one overtaken, one ended */
     cr_expect_not_null(strstr(events.v[events.n - 1].data, "\"outcome\":\"kept\""), "%s",
                        events.v[events.n - 1].data);
     vx_event_list_release(&events);

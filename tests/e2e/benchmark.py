@@ -77,6 +77,22 @@ def check_cold_reads(daemon):
     expect(cold["samples_per_second"] > 0 and result["stall"]["fetch"] >= 0, f"{result}")
 
 
+def check_reading_as_asked(daemon):
+    """A run that is to read as a training would holds the store in memory; one that measures files says that it does not."""
+    wish = job(runs=["as_is", "memory"], seconds=5)
+    wish["loader"]["cache"] = "memory"
+    number = daemon.submit(wish)
+    document = daemon.finished(number, 120)
+    expect(document["state"] == "succeeded", f"{document}")
+    events = daemon.get(f"/v1/jobs/{number}/events?follow=false")["events"]
+    said = [e["data"] for e in events if e["type"] == "cache" and "asked" in e["data"]]
+    expect([(s["asked"], s["mode"]) for s in said] == [("memory", "memory"), ("memory", "keep")], f"{said}")
+    expect("benchmark" in said[1]["reason"], f"{said[1]}")
+    runs = document["result"]["runs"]
+    expect(runs["as_is"]["bytes_per_sample"] < runs["memory"]["bytes_per_sample"] / 2,
+           f"{runs['as_is']['bytes_per_sample']} bytes a sample from memory, {runs['memory']['bytes_per_sample']} from files")
+
+
 def check_it_ends_when_told(daemon):
     number = daemon.submit(job(seconds=600, step_ms=5, runs=["as_is"]))
     wait_for("the benchmark to run", lambda: daemon.get(f"/v1/jobs/{number}")["phase"] == "benchmark: as_is", 60)
@@ -132,8 +148,8 @@ def main():
     daemon = Daemon(voxeld, work)
     try:
         expect(daemon.register()["state"] == "ready", "registered")
-        for check in (check_requests, check_slow_samples, check_enough_workers, check_cold_reads, check_it_ends_when_told,
-                      check_nothing_is_left):
+        for check in (check_requests, check_slow_samples, check_enough_workers, check_cold_reads, check_reading_as_asked,
+                      check_it_ends_when_told, check_nothing_is_left):
             check(daemon)
             print(f"{check.__name__}: ok", flush=True)
     finally:

@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 
@@ -93,8 +94,49 @@ def slow_disk(name, path, bytes_per_second):
                   [("io.max", f"{number} rbps={bytes_per_second}")])
 
 
-def memory_limit(name, limit):
-    return Cgroup(name, "memory", [("memory.limit_in_bytes", str(limit))], [("memory.max", str(limit))])
+class MemoryGroup(Cgroup):
+    """A group that may use so many bytes. Without an OOM counter nothing is shown in it."""
+
+    def __init__(self, name, limit):
+        super().__init__(name, "memory", [("memory.limit_in_bytes", str(limit))], [("memory.max", str(limit))])
+        self.counter = next((f for f in ("memory.events", "memory.oom_control") if (self.path / f).exists()), None)
+        if not self.counter or "oom_kill " not in self.read(self.counter):
+            self.remove()
+            raise Cannot("the kernel does not count what it kills for lack of memory")
+
+    def oom_kills(self):
+        return int(self.read(self.counter).split("oom_kill ")[1].split()[0])
+
+
+# Takes memory step by step and keeps it; with a counter file, until the kernel has killed somebody.
+HOG = """
+import pathlib, sys, time
+mib, counter = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None
+kills = lambda: counter and pathlib.Path(counter).read_text().split("oom_kill ")[1].split()[0]
+before, taken = kills(), []
+while len(taken) < mib and kills() == before:
+    taken.append(bytearray(b"1" * (1 << 20)))
+print("full", flush=True)
+time.sleep(3600)
+"""
+
+
+class Hogs:
+    """Processes in a memory group that take so many MiB each."""
+
+    def __init__(self, group, mib, n=1, until_a_kill=False):
+        command = [sys.executable, "-c", HOG, str(mib)] + ([str(group.path / group.counter)] if until_a_kill else [])
+        self.processes = [subprocess.Popen(command, stdout=subprocess.PIPE, preexec_fn=group.join) for _ in range(n)]
+
+    def full(self):
+        for p in self.processes:
+            p.stdout.readline()
+
+    def stop(self):
+        for p in self.processes:
+            p.kill()
+            p.wait()
+            p.stdout.close()
 
 
 def drop_from_page_cache(folder):
@@ -104,6 +146,23 @@ def drop_from_page_cache(folder):
             os.fsync(fd)
             os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(fd)
+
+
+class Evictor:
+    """Somebody whose reading pushes the files below a folder out of the page cache, over and over."""
+
+    def __init__(self, folder, every=0.3):
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self.run, args=(folder, every), daemon=True)
+        self.thread.start()
+
+    def run(self, folder, every):
+        while not self.ending.wait(every):
+            drop_from_page_cache(folder)
+
+    def stop(self):
+        self.ending.set()
+        self.thread.join()
 
 
 class Neighbours:

@@ -115,6 +115,35 @@ Test(tune_judge, all_cores_busy_with_as_many_workers) {
     cr_expect_eq(judge_machine(&m).code, VX_VERDICT_AUGMENT_BOUND);
 }
 
+/* All cores are taken, which is nothing to workers that sleep most of the time and do not queue. */
+Test(tune_judge, sleepers_need_no_idle_core) {
+    struct machine m = healthy();
+    m.cores = 2;
+    m.workers = 1;
+    struct vx_tune_window w;
+    machine_window(&m, 10, 0, &w);
+    w.loader.augment = w.loader.samples * 0.06;
+    w.loader.read = w.loader.open = w.loader.wait_slot = 0;
+    w.loader.cpu = w.loader.samples * 0.005;
+    w.loader.runqueue = w.loader.samples * 0.004;
+    w.step.phase[VX_TUNE_WAIT_LOADER] = 0.5 * w.step.wall;
+    w.step.phase[VX_TUNE_COMPUTE] = 0.5 * w.step.wall;
+    w.host.foreign_cores = 1.95;
+    w.host.own_cores = 0.05;
+    cr_expect_eq(first(&w).code, VX_VERDICT_AUGMENT_BOUND);
+    w.loader.runqueue = w.loader.samples * 0.03;
+    cr_expect_eq(first(&w).code, VX_VERDICT_NEIGHBOUR_CONTENTION);
+    w.loader.workers = 9; /* they queue, and are not too many for two cores all the same */
+    w.host.foreign_cores = 0.1;
+    cr_expect_eq(first(&w).code, VX_VERDICT_AUGMENT_SATURATED);
+    cr_expect_eq(first(&w).action, VX_ACTION_ADVISE);
+    w.loader.workers = 1;
+    w.host.foreign_cores = 1.95;
+    w.loader.runqueue = 0;
+    w.have &= ~(uint32_t)VX_TUNE_HAVE_SCHEDSTAT; /* nobody says that they do not queue */
+    cr_expect_eq(first(&w).code, VX_VERDICT_NEIGHBOUR_CONTENTION);
+}
+
 Test(tune_judge, a_neighbour_on_all_cores) {
     struct machine m = healthy();
     m.cores = 4;
@@ -228,6 +257,9 @@ Test(tune_judge, memory_near_its_end) {
     cr_expect_eq(first(&w).code, VX_VERDICT_GPU_BOUND);
     w.host.psi_memory = 0.2;
     cr_expect_eq(first(&w).code, VX_VERDICT_MEMORY_PRESSURE);
+    w.host.memory_available = 48ull << 30; /* of 64: who stalls is in a group of his own */
+    cr_expect_eq(first(&w).code, VX_VERDICT_GPU_BOUND);
+    w.host.memory_available = 8ull << 30;
     w.have &= ~(uint32_t)VX_TUNE_HAVE_PSI; /* a figure without its source is no evidence */
     cr_expect_eq(first(&w).code, VX_VERDICT_GPU_BOUND);
 }

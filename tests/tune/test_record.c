@@ -137,6 +137,8 @@ Test(tune_record, recorded_runs_are_called_what_they_were) {
                     t.right[c], t.n[c]);
             cr_expect_geq(t.right[c], 0.85 * t.n[c], "%s",
                           vx_verdict_word((enum vx_verdict_code)c));
+            cr_expect_geq(t.n[c], 20, "too few windows of %s",
+                          vx_verdict_word((enum vx_verdict_code)c));
         }
     }
     cr_expect_gt(all, 0);

@@ -50,8 +50,10 @@ static void pass(struct run *r, double seconds, uint64_t seed) {
         struct vx_tune_window w;
         struct vx_verdict v[VX_VERDICTS];
         struct vx_decision d;
-        double span = fmin(r->now - vx_tuner_window_start(&r->t), 10);
         double wiggle = (double)vx_rng_uniform(&rng, -1, 1);
+        machine_window(&r->m, 1000, 0, &w); /* as the daemon cuts it */
+        double most = fmax(10, 14 * w.step.wall / w.step.n);
+        double span = fmin(r->now - vx_tuner_window_start(&r->t), most);
         machine_window(&r->m, fmax(span, 0.5), 0, &w);
         wiggle /= sqrt(w.step.n + 1.0);
         machine_window(&r->m, fmax(span, 0.5), wiggle, &w);
@@ -239,7 +241,6 @@ Test(tune_tuner, a_tier_that_is_not_granted_is_not_asked_for_again) {
         vx_tuner_stands(&s.t, VX_KNOB_TIER, VX_TUNE_TIER_OPEN, s.now);
         cr_expect_eq(s.t.setting[VX_KNOB_TIER], VX_TUNE_TIER_OPEN);
     }
-    cr_expect_leq(s.t.limits.hi[VX_KNOB_TIER], VX_TUNE_TIER_KEEP);
     for (double hours = s.now + 2 * 3600; s.now < hours;) {
         if (steps_of(&s, 0.1, 600) == VX_DECISION_CHANGE) {
             cr_expect_eq(s.d.to, VX_TUNE_TIER_KEEP, "%u", s.d.to); /* the session knows how */
@@ -247,6 +248,26 @@ Test(tune_tuner, a_tier_that_is_not_granted_is_not_asked_for_again) {
             vx_tuner_stands(&s.t, VX_KNOB_KEEP_OPEN, 1, s.now);
         }
     }
+}
+
+Test(tune_tuner, no_tier_is_asked_for_that_is_not_there) {
+    struct told s;
+    tell_of(&s, VX_VERDICT_READ_BOUND, VX_ACTION_TIER, VX_TUNE_TIER_STAGED, 0.5);
+    vx_tuner_lacks(&s.t, VX_TUNE_TIER_STAGED);
+    cr_expect_eq(steps_of(&s, 0.1, 600), VX_DECISION_NONE);
+    s.v.to = VX_TUNE_TIER_RAM;
+    cr_expect_eq(steps_of(&s, 0.1, 60), VX_DECISION_CHANGE);
+    cr_expect_eq(s.d.to, VX_TUNE_TIER_RAM);
+}
+
+/* Also where that began before the tuner looked: the store is on its way already. */
+Test(tune_tuner, nothing_is_asked_for_while_the_store_is_on_its_way) {
+    struct told s;
+    tell_of(&s, VX_VERDICT_READ_BOUND, VX_ACTION_TIER, VX_TUNE_TIER_RAM, 0.5);
+    vx_tuner_filling(&s.t, true, s.now);
+    cr_expect_eq(steps_of(&s, 0.1, 300), VX_DECISION_NONE);
+    vx_tuner_filling(&s.t, false, s.now);
+    cr_expect_eq(steps_of(&s, 0.1, 60), VX_DECISION_CHANGE);
 }
 
 Test(tune_tuner, a_session_that_does_not_answer_is_not_waited_for) {
@@ -471,6 +492,30 @@ Test(tune_tuner, memory_comes_before_speed) {
     cr_expect_eq(d.kind, VX_DECISION_FORCED);
     cr_expect_eq(d.why, VX_VERDICT_MEMORY_PRESSURE);
     cr_expect_eq(r.t.setting[VX_KNOB_WORKERS], 5);
+}
+
+/* A limit that leaves room for four of the ten workers that the device could use. */
+Test(tune_tuner, memory_and_speed_do_not_take_turns) {
+    struct machine m = starved(0.0142, 0.06);
+    m.sample_cpu = 0.06;
+    m.workers = 5;
+    struct run r;
+    start(&r, &m, 16);
+    int forced = 0, raised = 0;
+    for (int i = 0; i < 600; i++, r.now++) {
+        struct vx_tune_window w;
+        struct vx_verdict v[VX_VERDICTS];
+        struct vx_decision d;
+        machine_window(&r.m, 10, 0, &w);
+        w.host.memory_available = r.m.workers > 4 ? 100 << 20 : (uint64_t)2 << 30;
+        vx_tuner_tick(&r.t, r.now, &w, v, vx_tune_judge(&w, v), &d);
+        forced += d.kind == VX_DECISION_FORCED;
+        raised += d.kind == VX_DECISION_CHANGE && d.to > d.from;
+        r.m.workers = r.t.setting[VX_KNOB_WORKERS];
+    }
+    cr_expect_geq(forced, 1);
+    cr_expect_leq(forced + raised, 4, "%d times fewer, %d times more in ten minutes", forced,
+                  raised);
 }
 
 Test(tune_tuner, advise_and_off_change_nothing) {
