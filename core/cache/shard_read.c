@@ -258,7 +258,10 @@ static bool unwanted(const struct box_reader *r, const int64_t g[4]) {
 
 static int add_chunk(struct box_reader *r, const struct vx_shard_entry *e, const int64_t g[4],
                      struct vx_err *err) {
-    if (e->nbytes == VX_SHARD_MISSING || unwanted(r, g)) {
+    if (unwanted(r, g)) {
+        return VX_OK;
+    }
+    if (e->nbytes == VX_SHARD_MISSING) {
         const uint8_t fill = r->s->fill_byte, value[4] = {fill, fill, fill, fill};
         scatter_chunk(r, g, (struct chunk_source){.value = value});
         return VX_OK;

@@ -7,6 +7,7 @@
 #endif
 
 enum { HEADER = 16, OFFSET = 4, LENGTH = 4, BYTES = 4 };
+enum { BLOCK = 8, TOTAL = 12 }; /* where the header has the bytes of a block, and of the buffer */
 enum { SHUFFLED = 1, COPIED = 2, BITS_SHUFFLED = 4, NOT_SPLIT = 16 }; /* flags, byte 2 */
 
 static uint32_t word_at(const uint8_t *p) {
@@ -38,7 +39,7 @@ int vx_planes_open(const uint8_t *coded, size_t nbytes, size_t values, uint8_t *
                    struct vx_planes *ret) {
     int kind = coded[2] & (SHUFFLED | COPIED | BITS_SHUFFLED | NOT_SPLIT);
     if (nbytes < HEADER + OFFSET || kind != SHUFFLED || coded[3] != BYTES ||
-        word_at(coded + 8) != BYTES * values) { /* more than one block */
+        word_at(coded + BLOCK) != BYTES * values) { /* more than one block */
         return 0;
     }
     size_t at = word_at(coded + HEADER);
@@ -60,6 +61,40 @@ int vx_planes_open(const uint8_t *coded, size_t nbytes, size_t values, uint8_t *
     return 1;
 }
 
+/* The plane coded once more, as a stream (its length, then its bytes) inside buffer; NULL: not
+ * below `bytes`. */
+static const uint8_t *recode_plane(const uint8_t *plane, size_t bytes, size_t values, int level,
+                                   uint8_t *buffer) {
+    const uint8_t *stream = buffer + HEADER + OFFSET;
+    int n = blosc_compress_ctx(level, BLOSC_NOSHUFFLE, 1, values, plane, buffer,
+                               HEADER + OFFSET + LENGTH + values, BLOSC_LZ4HC_COMPNAME, values, 1);
+    return n > 0 && !(buffer[2] & COPIED) && word_at(stream) < bytes ? stream : NULL;
+}
+
+size_t vx_planes_squeeze(uint8_t *coded, size_t nbytes, size_t values, double ratio, int level,
+                         uint8_t *room) {
+    struct vx_planes p;
+    if (vx_planes_open(coded, nbytes, values, room, &p) != 1) {
+        return nbytes;
+    }
+    size_t from = word_at(coded + HEADER), to = from;
+    for (size_t i = 0; i < BYTES; i++) {
+        size_t bytes = word_at(coded + from);
+        const uint8_t *stream = NULL;
+        if ((double)values >= ratio * (double)bytes) {
+            stream = recode_plane(p.plane[i], bytes, values, level, room + BYTES * values);
+        }
+        stream = stream ? stream : coded + from;
+        from += LENGTH + bytes;
+        bytes = LENGTH + word_at(stream);
+        memmove(coded + to, stream, bytes);
+        to += bytes;
+    }
+    uint32_t total = (uint32_t)to;
+    memcpy(coded + TOTAL, &total, sizeof total);
+    return to;
+}
+
 #if defined(__x86_64__)
 static void weave16(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d,
                     uint8_t *out) {
@@ -73,15 +108,6 @@ static void weave16(const uint8_t *a, const uint8_t *b, const uint8_t *c, const 
     _mm_storeu_si128(to + 2, _mm_unpacklo_epi16(high, high_top));
     _mm_storeu_si128(to + 3, _mm_unpackhi_epi16(high, high_top));
 }
-
-static void weave4(const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d,
-                   uint8_t *out) {
-    __m128i low =
-        _mm_unpacklo_epi8(_mm_cvtsi32_si128((int)word_at(a)), _mm_cvtsi32_si128((int)word_at(b)));
-    __m128i top =
-        _mm_unpacklo_epi8(_mm_cvtsi32_si128((int)word_at(c)), _mm_cvtsi32_si128((int)word_at(d)));
-    _mm_storeu_si128((__m128i *)out, _mm_unpacklo_epi16(low, top));
-}
 #endif
 
 void vx_planes_row(const struct vx_planes *p, size_t at, size_t n, void *out) {
@@ -93,8 +119,10 @@ void vx_planes_row(const struct vx_planes *p, size_t at, size_t n, void *out) {
     for (; i + 16 <= n; i += 16) {
         weave16(a + i, b + i, c + i, d + i, to + BYTES * i);
     }
-    for (; i + 4 <= n; i += 4) {
-        weave4(a + i, b + i, c + i, d + i, to + BYTES * i);
+    if (n >= 16 && i < n) { /* the last 16, some of them once more */
+        i = n - 16;
+        weave16(a + i, b + i, c + i, d + i, to + BYTES * i);
+        i = n;
     }
 #endif
     for (; i < n; i++) {

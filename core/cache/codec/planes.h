@@ -22,6 +22,11 @@ size_t vx_planes_room(size_t values);
  * is filled in; 0: coded another way; -1: a plane cannot be decoded. */
 int vx_planes_open(const uint8_t *coded, size_t nbytes, size_t values, uint8_t *room,
                    struct vx_planes *ret);
+/* Codes each plane of a buffer anew with lz4hc where lz4 made it 1 / ratio of its size or less, and
+ * keeps what is smaller: the same values in fewer bytes, and fewer matches to follow when they are
+ * decoded. Returns the buffer's new length; one that is coded another way stays as it is. */
+size_t vx_planes_squeeze(uint8_t *coded, size_t nbytes, size_t values, double ratio, int level,
+                         uint8_t *room);
 /* Values at, at + 1, ... of the chunk. */
 void vx_planes_row(const struct vx_planes *p, size_t at, size_t n, void *out);
 
