@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-enum { BLOCK = 8, SEVERAL = INT16_MIN };
+enum { BLOCK = 8 };
 
 static int32_t blocks_of(int32_t n) {
     return (n + BLOCK - 1) / BLOCK;
@@ -43,7 +43,7 @@ static void map_row(const struct vx_aug_labels *l, int32_t bz, int32_t by, int16
         for (size_t i = x; i < x + BLOCK && i < width; i++) {
             one = one && lo[i] == lo[x] && hi[i] == lo[x];
         }
-        *out++ = one ? lo[x] : SEVERAL;
+        *out++ = one ? lo[x] : VX_LABEL_SEVERAL;
     }
 }
 
@@ -69,7 +69,7 @@ bool vx_aug_labels_one(const struct vx_aug_labels *l, const int32_t lo[3], const
                        int16_t *ret) {
     const int32_t *n = l->blocks;
     int16_t label = l->map[(lo[0] / BLOCK * n[1] + lo[1] / BLOCK) * n[2] + lo[2] / BLOCK];
-    bool one = label != SEVERAL;
+    bool one = label != VX_LABEL_SEVERAL;
     for (int32_t z = lo[0] / BLOCK; one && z <= hi[0] / BLOCK; z++) {
         for (int32_t y = lo[1] / BLOCK; one && y <= hi[1] / BLOCK; y++) {
             for (int32_t x = lo[2] / BLOCK; one && x <= hi[2] / BLOCK; x++) {

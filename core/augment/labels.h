@@ -6,11 +6,14 @@
 #include "augment/box.h"
 #include "augment/kernels.h"
 
+/* Instead of a label: there are several. */
+enum { VX_LABEL_SEVERAL = INT16_MIN };
+
 struct vx_aug_labels {
     const struct vx_aug_kernels *kernels;
     const int16_t *src; /* [dim], margins included */
     int16_t *out;       /* [D][H][W] */
-    int16_t *map;       /* [blocks]: the only label of each block of the source, or INT16_MIN */
+    int16_t *map; /* [blocks]: the only label of each block of the source, or VX_LABEL_SEVERAL */
     int32_t dim[3], blocks[3];
     int32_t *mixed; /* of a row */
     struct vx_aug_ballots ballots;

@@ -25,7 +25,7 @@ struct sampling {
     float *out;
     struct vx_aug_row row;
     struct vx_aug_labels labels;
-    /* of the tiles of a row: the only label of their source, or INT16_MIN */
+    /* of the tiles of a row: the only label of their source, or VX_LABEL_SEVERAL */
     int16_t only[TILES_MAX];
 };
 
@@ -82,7 +82,7 @@ static void look_ahead(struct sampling *s, int32_t d0, int32_t d1, int32_t h0, i
         const int32_t to[3] = {d1, h1, w + TILE_X < s->row.n ? w + TILE_X : s->row.n};
         reach(s, from, to, lo, hi);
         if (!vx_aug_labels_one(&s->labels, lo, hi, &s->only[tile])) {
-            s->only[tile] = INT16_MIN;
+            s->only[tile] = VX_LABEL_SEVERAL;
         }
     }
 }
@@ -107,11 +107,11 @@ static void label_row(struct sampling *s, size_t at) {
         for (end = w + TILE_X; end < n && s->only[end / TILE_X] == only; end += TILE_X) {
         }
         end = end < n ? end : n;
-        if (only == INT16_MIN) {
+        if (only == VX_LABEL_SEVERAL) {
             struct vx_aug_row part = part_of(&s->row, w, end);
             vx_aug_labels_row(&s->labels, &part, at + (size_t)w);
         }
-        for (int32_t i = w; only != INT16_MIN && i < end; i++) {
+        for (int32_t i = w; only != VX_LABEL_SEVERAL && i < end; i++) {
             s->labels.out[at + (size_t)i] = only;
         }
     }

@@ -75,10 +75,12 @@ int vx_cache_write_case(const char *store_dir, const struct vx_cache_case_data *
 /* VX_E_FULL where the file system of dir has fewer than bytes free for this user. */
 int vx_cache_check_space(const char *dir, uint64_t bytes, struct vx_err *err);
 
-/* Edge of the chunks of an array of this shape that is read in patches: about 32 voxels where a
- * patch covers a part of the axis, up to 64 where it covers all of it, split evenly so that little
+/* Edges of the chunks of an array of this shape that is read in patches: about 32 voxels where a
+ * patch covers a part of the axis (20 along z and y where the values are smooth, which larger
+ * chunks would not make smaller), up to 64 where it covers all of it, split evenly so that little
  * padding is stored; 1 for a patch of 1. */
-void vx_cache_chunk_shape(const int64_t shape[3], const int64_t patch[3], int64_t ret_chunk[3]);
+void vx_cache_chunk_shape(const int64_t shape[3], const int64_t patch[3], bool smooth,
+                          int64_t ret_chunk[3]);
 
 /* The store's folder for a data set and key: DATASET_DIR/voxeld/KEY. Caller frees; NULL when out of
  * memory. */

@@ -159,8 +159,8 @@ struct vx_cache_region {
     double row[3][3], centre[3], half[3];
 };
 
-/* The same for somebody who looks at the voxels of the region only (NULL: at all): a chunk with
- * none of them may be left unread, and then counts as the value outside the array. */
+/* The same for somebody who looks at the voxels of the region only (NULL: at all): chunks with none
+ * of them may be left unread, and dst as it is there. */
 int vx_cache_read_region(struct vx_cache_case *c, enum vx_cache_role role, const int64_t lo[3],
                          const int64_t hi[3], const struct vx_cache_region *region, void *dst,
                          const int64_t dst_stride[3], struct vx_err *err);

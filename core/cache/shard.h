@@ -31,8 +31,8 @@ struct vx_shard_codec {
     const char *name; /* borrowed, static: "lz4", "lz4hc", "zstd" */
     int level;
     int shuffle; /* BLOSC_NOSHUFFLE, BLOSC_SHUFFLE (bytes), BLOSC_BITSHUFFLE: 0, 1, 2 */
-    /* chunks that shrink to 1 / again_from and less are coded a second time with lz4hc, and the
-     * smaller result is kept; 0: none are */
+    /* byte planes (codec/planes.h) that shrink to 1 / again_from and less are coded a second time
+     * with lz4hc, and the smaller result is kept; 0: none are */
     double again_from;
 };
 /* For values that differ in all their bits (resampled images), and for few values that come again
@@ -112,7 +112,7 @@ int vx_shard_verify(const struct vx_shard *s, const struct vx_shard_entry *entri
                     const struct vx_shard_file *file, struct vx_shard_scratch *scratch,
                     struct vx_err *err);
 /* Copies the box [lo, hi) into dst with strides (elements) of axes 0 to 2; outside the array: the
- * fill value, and also where a chunk lies outside the region (NULL: all is read). */
+ * fill value. Chunks outside the region (NULL: there are none) are left as dst has them. */
 int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *entries, int fd,
                       const int64_t lo[4], const int64_t hi[4],
                       const struct vx_cache_region *region, void *dst, const int64_t stride[3],

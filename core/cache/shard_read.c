@@ -1,6 +1,7 @@
 /* Boxes out of a shard. The chunks of a row of the grid lie next to each other in the file, so
  * neighbours are fetched with one read call and decoded one by one. */
 #include "cache/cache.h"
+#include "cache/codec/planes.h"
 #include "cache/crc32c.h"
 #include "cache/shard.h"
 
@@ -13,6 +14,9 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
+
+_Static_assert(sizeof(wchar_t) == 4, "wmemset repeats 32-bit values");
 
 enum { CRC_BYTES = 4, MAX_RUN = 256 };
 /* Bytes fetched with one read call where several chunks adjoin. */
@@ -65,25 +69,28 @@ static bool overlap(const struct box_reader *r, const int64_t g[4], int64_t lo[4
 
 /* n items of the value at out. */
 static void repeat(char *out, const uint8_t value[4], size_t item_bytes, size_t n) {
-    if (item_bytes == 4) {
-        uint32_t v;
+    if (memcmp(value, value + 1, item_bytes - 1) == 0) {
+        memset(out, value[0], n * item_bytes);
+    } else if (item_bytes == sizeof(wchar_t)) {
+        wchar_t v;
         memcpy(&v, value, sizeof v);
-        for (size_t i = 0; i < n; i++) {
-            memcpy(out + i * sizeof v, &v, sizeof v);
-        }
+        wmemset((wchar_t *)out, v, n);
     } else {
-        uint16_t v;
-        memcpy(&v, value, sizeof v);
         for (size_t i = 0; i < n; i++) {
-            memcpy(out + i * sizeof v, &v, sizeof v);
+            memcpy(out + i * sizeof(uint16_t), value, sizeof(uint16_t));
         }
     }
 }
 
-/* Fills the part of chunk g that the box wants: from the decoded chunk, or with value where that is
- * NULL. */
-static void scatter_chunk(struct box_reader *r, const int64_t g[4], const char *chunk,
-                          const uint8_t value[4]) {
+/* Where a chunk's voxels come from: one of these. */
+struct chunk_source {
+    const char *dense; /* the decoded chunk */
+    const struct vx_planes *planes;
+    const uint8_t *value; /* all voxels have it */
+};
+
+/* Copies what the box wants of chunk g, row by row. */
+static void scatter_chunk(struct box_reader *r, const int64_t g[4], struct chunk_source from) {
     const struct vx_shard *s = r->s;
     int64_t lo[4], hi[4];
     if (!overlap(r, g, lo, hi)) {
@@ -96,23 +103,26 @@ static void scatter_chunk(struct box_reader *r, const int64_t g[4], const char *
                 int64_t to = (i - r->lo[0]) * r->stride[0] + (j - r->lo[1]) * r->stride[1] +
                              (k - r->lo[2]) * r->stride[2] + lo[3] - r->lo[3];
                 char *out = r->dst + to * (int64_t)s->item_bytes;
-                if (!chunk) {
-                    repeat(out, value, s->item_bytes, items);
-                    continue;
+                size_t at =
+                    (size_t)((((i - g[0] * s->chunk[0]) * s->chunk[1] + j - g[1] * s->chunk[1]) *
+                                  s->chunk[2] +
+                              k - g[2] * s->chunk[2]) *
+                                 s->chunk[3] +
+                             lo[3] - g[3] * s->chunk[3]);
+                if (from.value) {
+                    repeat(out, from.value, s->item_bytes, items);
+                } else if (from.planes) {
+                    vx_planes_row(from.planes, at, items, out);
+                } else {
+                    memcpy(out, from.dense + at * s->item_bytes, row);
                 }
-                int64_t from = (((i - g[0] * s->chunk[0]) * s->chunk[1] + j - g[1] * s->chunk[1]) *
-                                    s->chunk[2] +
-                                k - g[2] * s->chunk[2]) *
-                                   s->chunk[3] +
-                               lo[3] - g[3] * s->chunk[3];
-                memcpy(out, chunk + (size_t)from * s->item_bytes, row);
             }
         }
     }
 }
 
-static int decode(const struct vx_shard *s, const char *coded, size_t nbytes, void *out,
-                  struct vx_err *err) {
+/* The blosc buffer is as it was written, and declares what belongs. */
+static int check(const struct vx_shard *s, const char *coded, size_t nbytes, struct vx_err *err) {
     size_t blosc_bytes = nbytes - CRC_BYTES, declared = 0;
     uint32_t stored;
     memcpy(&stored, coded + blosc_bytes, CRC_BYTES);
@@ -124,6 +134,10 @@ static int decode(const struct vx_shard *s, const char *coded, size_t nbytes, vo
                        "a chunk declares %zu decoded bytes where %zu belong", declared,
                        s->chunk_bytes);
     }
+    return VX_OK;
+}
+
+static int decode(const struct vx_shard *s, const char *coded, void *out, struct vx_err *err) {
     int n = blosc_decompress_ctx(coded, out, s->chunk_bytes, 1);
     if (n < 0 || (size_t)n != s->chunk_bytes) {
         return vx_fail(err, VX_E_CORRUPT, "chunk_codec", "blosc cannot decode a chunk (%d)", n);
@@ -168,13 +182,27 @@ static int deliver(struct box_reader *r, const int64_t g[4], const char *coded, 
     struct vx_shard_scratch *scratch = r->scratch;
     const uint8_t *value = known_constant(r->s, scratch, coded, nbytes);
     if (value) {
-        scatter_chunk(r, g, NULL, value);
+        scatter_chunk(r, g, (struct chunk_source){.value = value});
         return VX_OK;
     }
-    int rc = decode(r->s, coded, nbytes, scratch->decoded, err);
+    int rc = check(r->s, coded, nbytes, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
+    struct vx_planes planes;
+    int opened = r->s->item_bytes == 4
+                     ? vx_planes_open((const uint8_t *)coded, nbytes - CRC_BYTES,
+                                      r->s->chunk_bytes / 4, scratch->decoded, &planes)
+                     : 0;
+    if (opened > 0) {
+        scatter_chunk(r, g, (struct chunk_source){.planes = &planes});
+        return VX_OK;
+    }
+    rc = opened < 0 ? vx_fail(err, VX_E_CORRUPT, "chunk_codec", "a chunk's bytes do not fit")
+                    : decode(r->s, coded, scratch->decoded, err);
     if (rc == VX_OK) {
         learn_constant(r->s, scratch, coded, nbytes);
-        scatter_chunk(r, g, scratch->decoded, NULL);
+        scatter_chunk(r, g, (struct chunk_source){.dense = scratch->decoded});
     }
     return rc;
 }
@@ -230,9 +258,12 @@ static bool unwanted(const struct box_reader *r, const int64_t g[4]) {
 
 static int add_chunk(struct box_reader *r, const struct vx_shard_entry *e, const int64_t g[4],
                      struct vx_err *err) {
-    if (e->nbytes == VX_SHARD_MISSING || unwanted(r, g)) {
+    if (unwanted(r, g)) {
+        return VX_OK;
+    }
+    if (e->nbytes == VX_SHARD_MISSING) {
         const uint8_t fill = r->s->fill_byte, value[4] = {fill, fill, fill, fill};
-        scatter_chunk(r, g, NULL, value);
+        scatter_chunk(r, g, (struct chunk_source){.value = value});
         return VX_OK;
     }
     if (r->n_run > 0 && (r->n_run == MAX_RUN || r->run_offset + r->run_bytes != e->offset ||
@@ -331,7 +362,8 @@ int vx_shard_read_box(const struct vx_shard *s, const struct vx_shard_entry *ent
     if (!set_box(&r, lo, hi, stride, first, last)) {
         return VX_OK;
     }
-    int rc = grow(&scratch->decoded, &scratch->decoded_bytes, s->chunk_bytes, err);
+    int rc = grow(&scratch->decoded, &scratch->decoded_bytes,
+                  vx_planes_room(s->chunk_bytes / 4 + 1), err);
     return rc == VX_OK ? read_chunks(&r, entries, first, last, err) : rc;
 }
 
@@ -343,7 +375,7 @@ void vx_shard_copy_box(const struct vx_shard *s, const void *array, const int64_
     const int64_t only[4] = {0, 0, 0, 0};
     int64_t first[4], last[4];
     if (set_box(&r, lo, hi, stride, first, last)) {
-        scatter_chunk(&r, only, array, NULL);
+        scatter_chunk(&r, only, (struct chunk_source){.dense = array});
     }
 }
 

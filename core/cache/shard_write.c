@@ -1,4 +1,5 @@
 /* Arrays into shards: which codec suits an array, and the chunks one after another. */
+#include "cache/codec/planes.h"
 #include "cache/crc32c.h"
 #include "cache/shard.h"
 
@@ -12,10 +13,10 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { CRC_BYTES = 4 };
+enum { CRC_BYTES = 4, AGAIN_LEVEL = 3 };
 
 /* The measurements behind these are in README.md. */
-const struct vx_shard_codec vx_shard_codec_smooth = {BLOSC_LZ4_COMPNAME, 5, BLOSC_SHUFFLE, 2};
+const struct vx_shard_codec vx_shard_codec_smooth = {BLOSC_LZ4_COMPNAME, 5, BLOSC_SHUFFLE, 4.0 / 3};
 const struct vx_shard_codec vx_shard_codec_steps = {BLOSC_LZ4HC_COMPNAME, 1, BLOSC_NOSHUFFLE, 0};
 
 /* Gathers chunk (g0..g3) into out, padded with the fill value beyond the array. */
@@ -83,7 +84,8 @@ struct writer {
     const struct vx_shard *s;
     int fd;
     const char *path;
-    char *chunk, *coded, *second; /* owned by the caller, like entries */
+    char *chunk, *coded; /* owned by the caller, like room and entries */
+    uint8_t *room;       /* of vx_planes_squeeze */
     struct vx_shard_entry *entries;
     struct vx_shard_file file;
 };
@@ -102,8 +104,7 @@ static int append(struct writer *w, const void *data, size_t len, struct vx_err 
 }
 
 /* Codes w->chunk into w->coded: bytes, or a negative number. A chunk of one value costs LZ4 a byte
- * for 255 of it, and Zstandard a few dozen. A chunk that comes out small is worth the slower
- * search, which is quick there. */
+ * for 255 of it, and Zstandard a few dozen. */
 static int code_chunk(struct writer *w) {
     static const struct vx_shard_codec constant = {BLOSC_ZSTD_COMPNAME, 1, BLOSC_NOSHUFFLE, 0};
     const struct vx_shard *s = w->s;
@@ -111,16 +112,9 @@ static int code_chunk(struct writer *w) {
         return encode(s, &constant, w->chunk, w->coded);
     }
     int n = encode(s, &s->codec, w->chunk, w->coded);
-    if (s->codec.again_from > 0 && n > 0 &&
-        (double)s->chunk_bytes >= s->codec.again_from * (double)n) {
-        struct vx_shard_codec slower = {BLOSC_LZ4HC_COMPNAME, 1, s->codec.shuffle, 0};
-        int m = encode(s, &slower, w->chunk, w->second);
-        if (m > 0 && m < n) {
-            char *coded = w->coded;
-            w->coded = w->second;
-            w->second = coded;
-            n = m;
-        }
+    if (s->codec.again_from > 0 && s->item_bytes == 4 && n > 0) {
+        n = (int)vx_planes_squeeze((uint8_t *)w->coded, (size_t)n, s->chunk_bytes / 4,
+                                   s->codec.again_from, AGAIN_LEVEL, w->room);
     }
     return n;
 }
@@ -170,17 +164,17 @@ int vx_shard_write(const struct vx_shard *s, const void *data, const char *path,
                    struct vx_shard_file *ret, struct vx_err *err) {
     vx_auto_free char *chunk = malloc(s->chunk_bytes);
     vx_auto_free char *coded = malloc(s->chunk_bytes + BLOSC_MAX_OVERHEAD + CRC_BYTES);
-    vx_auto_free char *second = malloc(s->chunk_bytes + BLOSC_MAX_OVERHEAD + CRC_BYTES);
+    vx_auto_free uint8_t *room = malloc(vx_planes_room(s->chunk_bytes / 4 + 1));
     /* one more for the index's checksum */
     vx_auto_free struct vx_shard_entry *entries = calloc(s->n_chunks + 1, sizeof *entries);
-    if (!chunk || !coded || !second || !entries) {
+    if (!chunk || !coded || !room || !entries) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory to write %s", path);
     }
     vx_auto_close int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
     if (fd < 0) {
         return vx_fail_errno(err, errno, path, "cannot write %s", path);
     }
-    struct writer w = {s, fd, path, chunk, coded, second, entries, {.has_payload = true}};
+    struct writer w = {s, fd, path, chunk, coded, room, entries, {.has_payload = true}};
     int rc = write_all_chunks(&w, data, err);
     if (rc == VX_OK) {
         *ret = w.file;

@@ -15,10 +15,11 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-void vx_cache_chunk_shape(const int64_t shape[3], const int64_t patch[3], int64_t ret_chunk[3]) {
+void vx_cache_chunk_shape(const int64_t shape[3], const int64_t patch[3], bool smooth,
+                          int64_t ret_chunk[3]) {
     for (int a = 0; a < 3; a++) {
-        int64_t n = shape[a] > 0 ? shape[a] : 1;
-        int64_t target = patch[a] == 1 ? 1 : patch[a] >= n ? 64 : 32;
+        int64_t n = shape[a] > 0 ? shape[a] : 1, part = smooth && a < 2 ? 20 : 32;
+        int64_t target = patch[a] == 1 ? 1 : patch[a] >= n ? 64 : part;
         if (patch[a] > 1 && patch[a] < 32) {
             target = patch[a] >= n ? n : patch[a];
         }
@@ -192,6 +193,23 @@ static void key_of(const char *store_dir, char ret[VX_SHA256_HEX]) {
     snprintf(ret, VX_SHA256_HEX, "%s", is_key ? name : "");
 }
 
+/* The arrays in chunks that suit the image's values. */
+static int lay_out(struct vx_cache_meta *meta, const struct vx_cache_case_data *d,
+                   struct vx_err *err) {
+    struct vx_shard *image = &meta->arrays[VX_CACHE_ARRAY_IMAGE].shard;
+    int64_t chunk[3];
+    vx_cache_chunk_shape(d->info.shape, d->patch, false, chunk);
+    int rc = vx_cache_meta_layout(meta, chunk, err);
+    if (rc == VX_OK) {
+        rc = vx_shard_choose_codec(image, d->image, err);
+    }
+    if (rc == VX_OK && image->codec.shuffle) {
+        vx_cache_chunk_shape(d->info.shape, d->patch, true, chunk);
+        rc = vx_cache_meta_layout(meta, chunk, err);
+    }
+    return rc;
+}
+
 static int fill_folder(const char *store_dir, const char *folder,
                        const struct vx_cache_case_data *d, uint64_t *bytes, struct vx_err *err) {
     struct vx_cache_meta meta = {.info = d->info};
@@ -200,7 +218,7 @@ static int fill_folder(const char *store_dir, const char *folder,
     if (!classes) {
         return vx_fail(err, VX_E_NOMEM, NULL, "out of memory");
     }
-    int64_t first = 0, chunk[3];
+    int64_t first = 0;
     for (size_t i = 0; i < d->info.n_classes; i++) {
         classes[i] = d->info.classes[i];
         classes[i].first_index = first;
@@ -208,8 +226,7 @@ static int fill_folder(const char *store_dir, const char *folder,
     }
     meta.info.classes = classes;
     memcpy(meta.info.patch, d->patch, sizeof meta.info.patch);
-    vx_cache_chunk_shape(d->info.shape, d->patch, chunk);
-    int rc = vx_cache_meta_layout(&meta, chunk, err);
+    int rc = lay_out(&meta, d, err);
     const void *const data[VX_CACHE_N_ARRAYS] = {d->image, d->seg, d->locations};
     for (int i = 0; i < VX_CACHE_N_ARRAYS && rc == VX_OK; i++) {
         if (meta.arrays[i].present) {

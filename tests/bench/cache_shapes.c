@@ -105,8 +105,9 @@ static int draw_boxes(struct bench *b, struct vx_err *err) {
     return VX_OK;
 }
 
-static int store_array(struct bench *b, size_t i, int which, const struct variant *v,
-                       struct vx_err *err) {
+/* The array's shard for a variant, with its codec chosen. */
+static int shape_array(struct bench *b, size_t i, int which, const struct variant *v, bool smooth,
+                       const void *data, struct vx_err *err) {
     const struct vx_cache_info *in = b->info[i];
     struct stored *s = &b->stored[i][which];
     int64_t patch[3], chunk[3];
@@ -115,24 +116,35 @@ static int store_array(struct bench *b, size_t i, int which, const struct varian
         chunk[a] = v->edge < in->shape[a] ? v->edge : in->shape[a];
     }
     if (v->edge == 0) {
-        vx_cache_chunk_shape(in->shape, patch, chunk);
+        vx_cache_chunk_shape(in->shape, patch, smooth, chunk);
     }
     int64_t shape[4] = {which == 0 ? in->n_channels : 1, in->shape[0], in->shape[1], in->shape[2]};
     int64_t chunk4[4] = {1, chunk[0], chunk[1], chunk[2]};
     bool half = which == 0 && v->half;
-    vx_auto_free char *path = vx_strf("%s/%zu-%d", b->dir, i, which);
     int rc = vx_shard_init(&s->shard, which == 1 || half ? VX_SHARD_INT16 : VX_SHARD_FLOAT32, 4,
                            shape, chunk4, err);
+    if (rc == VX_OK && !v->codec.name) {
+        return vx_shard_choose_codec(&s->shard, data, err);
+    }
+    s->shard.codec = v->codec;
+    return rc;
+}
+
+static int store_array(struct bench *b, size_t i, int which, const struct variant *v,
+                       struct vx_err *err) {
+    struct stored *s = &b->stored[i][which];
+    bool half = which == 0 && v->half;
+    vx_auto_free char *path = vx_strf("%s/%zu-%d", b->dir, i, which);
+    const void *data = which == 1 ? (void *)b->seg[i] : half ? (void *)b->half[i] : b->image[i];
+    int rc = shape_array(b, i, which, v, false, data, err);
+    /* as core/cache does it: the image says how both are cut, and is stored first */
+    if (rc == VX_OK && b->stored[i][0].shard.codec.shuffle) {
+        rc = shape_array(b, i, which, v, true, data, err);
+    }
     if (rc != VX_OK) {
         return rc;
     }
     struct vx_shard_file file;
-    const void *data = which == 1 ? (void *)b->seg[i] : half ? (void *)b->half[i] : b->image[i];
-    s->shard.codec = v->codec;
-    rc = v->codec.name ? VX_OK : vx_shard_choose_codec(&s->shard, data, err);
-    if (rc != VX_OK) {
-        return rc;
-    }
     unlink(path);
     rc = vx_shard_write(&s->shard, data, path, &file, err);
     s->fd = open(path, O_RDONLY | O_CLOEXEC);

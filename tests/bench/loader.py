@@ -11,7 +11,6 @@ setting, then one with all ratios. --clock cpu takes processor time instead of w
 work on it; both are always in the lines. --short stops after few samples, whatever the error."""
 import argparse
 import contextlib
-import copy
 import json
 import math
 import os
@@ -54,7 +53,7 @@ def store_of(voxeld, name, setting, work):
         if not raw.is_dir():
             skip(f"no {raw}: set VOXELD_TEST_DATA")
     plan = subprocess.run([voxeld, "plan", raw], check=True, capture_output=True, text=True)
-    plans = copy.deepcopy(json.loads(plan.stdout))
+    plans = json.loads(plan.stdout)
     plans["configurations"]["3d_fullres"]["patch_size"] = setting["patch"]
     (work / f"{name}.json").write_text(json.dumps(plans))
     made = subprocess.run([voxeld, "prepare", "--raw", raw, "--out", work / name, "--plans", work / f"{name}.json"],

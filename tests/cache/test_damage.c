@@ -108,7 +108,7 @@ Test(cache_damage, cut_and_grown_files) {
 
 static size_t n_chunks(const struct damage *t) {
     int64_t chunk[3];
-    vx_cache_chunk_shape(t->f.data.info.shape, t->f.data.patch, chunk);
+    vx_cache_chunk_shape(t->f.data.info.shape, t->f.data.patch, false, chunk);
     size_t n = 1;
     for (int a = 0; a < 3; a++) {
         n *= (size_t)((t->f.data.info.shape[a] + chunk[a] - 1) / chunk[a]);

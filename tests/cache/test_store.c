@@ -98,7 +98,7 @@ static void check_backwards(struct vx_cache_case *c, const int64_t lo[3], const 
     }
 }
 
-/* A slanted slab through the box: its voxels are there, others may be the value outside. */
+/* A slanted slab through the box: its voxels are there, others may be as they were. */
 static void check_region(struct vx_cache_case *c, const int64_t lo[3], const int64_t hi[3]) {
     struct vx_err e = {0};
     struct vx_cache_region region = {.row = {{0.8, 0.6, 0}, {-0.6, 0.8, 0}, {0, 0, 1}},
@@ -112,6 +112,9 @@ static void check_region(struct vx_cache_case *c, const int64_t lo[3], const int
     vx_auto_free float *all = malloc((size_t)voxels * sizeof *all * 4);
     vx_auto_free float *some = malloc((size_t)voxels * sizeof *some * 4);
     cr_assert_leq(vx_cache_case_info(c)->n_channels, 4);
+    for (int64_t i = 0; i < voxels * 4; i++) {
+        some[i] = -77.0f;
+    }
     expect_ok(vx_cache_read_box(c, VX_CACHE_IMAGE, lo, hi, all, NULL, &e));
     expect_ok(vx_cache_read_region(c, VX_CACHE_IMAGE, lo, hi, &region, some, NULL, &e));
     for (int64_t i = 0; i < voxels * vx_cache_case_info(c)->n_channels; i++) {
@@ -125,7 +128,7 @@ static void check_region(struct vx_cache_case *c, const int64_t lo[3], const int
             in = in && fabs(r[0] * d[0] + r[1] * d[1] + r[2] * d[2]) <= region.half[a];
         }
         wanted += in;
-        cr_assert(some[i] == all[i] || (!in && some[i] == 0));
+        cr_assert(some[i] == all[i] || (!in && some[i] == -77.0f));
     }
     cr_assert(wanted > 0 || voxels < 50);
 }
@@ -178,16 +181,21 @@ Test(cache_store, chunks_of_many_small_edges) {
 
 Test(cache_store, chunk_rule) {
     struct {
-        int64_t shape, patch, chunk;
-    } rows[] = {{36, 40, 36},   {50, 56, 50},   {35, 40, 35}, {512, 128, 32},
-                {138, 128, 28}, {138, 160, 46}, {20, 1, 1},   {200, 20, 20},
-                {65, 0, 22},    {65, 65, 33},   {1, 64, 1}};
+        int64_t shape, patch, chunk, smooth;
+    } rows[] = {{36, 40, 36, 36},   {50, 56, 50, 50},   {35, 40, 35, 35}, {512, 128, 32, 20},
+                {138, 128, 28, 20}, {138, 160, 46, 46}, {20, 1, 1, 1},    {200, 20, 20, 20},
+                {65, 0, 22, 17},    {65, 65, 33, 33},   {1, 64, 1, 1}};
     for (size_t i = 0; i < VX_COUNTOF(rows); i++) {
         int64_t shape[3] = {rows[i].shape, rows[i].shape, rows[i].shape};
         int64_t patch[3] = {rows[i].patch, rows[i].patch, rows[i].patch}, chunk[3];
-        vx_cache_chunk_shape(shape, patch, chunk);
-        cr_assert_eq(chunk[1], rows[i].chunk, "shape %d patch %d: %d", (int)rows[i].shape,
-                     (int)rows[i].patch, (int)chunk[1]);
+        for (int smooth = 0; smooth < 2; smooth++) {
+            int64_t wanted = smooth ? rows[i].smooth : rows[i].chunk;
+            vx_cache_chunk_shape(shape, patch, smooth, chunk);
+            cr_assert_eq(chunk[0], wanted, "shape %d patch %d: %d", (int)rows[i].shape,
+                         (int)rows[i].patch, (int)chunk[0]);
+            cr_assert_eq(chunk[1], wanted);
+            cr_assert_eq(chunk[2], rows[i].chunk, "rows stay as long as they are");
+        }
     }
 }
 
@@ -300,10 +308,13 @@ Test(cache_store, keeps_at_most_so_many_files_open) {
 }
 
 /* A box in a corner of a large volume reads that corner's chunks and no others. */
-Test(cache_store, partial_reads_touch_only_their_chunks) {
+static void check_partial_read(bool smooth, uint64_t chunks, uint64_t reads) {
     struct vx_err e = {0};
     char *dir = fixture_dir("partial");
     struct fixture_case f = fixture_case("big", 1, 128, 128, 128, 5);
+    for (size_t i = 0; !smooth && i < 128 * 128 * 128; i++) {
+        f.image[i] = (float)(int)(4 * f.image[i]) * 0.37f - 31.4f;
+    }
     char *store = fixture_store(dir, &f, 1);
     struct vx_cache *cache = NULL;
     struct vx_cache_case *c = NULL;
@@ -312,8 +323,8 @@ Test(cache_store, partial_reads_touch_only_their_chunks) {
     vx_auto_free float *image = malloc(40 * 40 * 40 * sizeof *image);
     int64_t lo[3] = {90, 90, 90}, hi[3] = {130, 130, 130};
     expect_ok(vx_cache_read_box(c, VX_CACHE_IMAGE, lo, hi, image, NULL, &e));
-    cr_assert_eq(vx_cache_counters(cache)->chunks, 8, "2 x 2 x 2 of 4 x 4 x 4 chunks");
-    cr_assert_eq(vx_cache_counters(cache)->reads, 4, "neighbours along x come with one read");
+    cr_assert_eq(vx_cache_counters(cache)->chunks, chunks);
+    cr_assert_eq(vx_cache_counters(cache)->reads, reads, "neighbours along x come with one read");
     cr_assert_eq(image[0], wanted_image(&f, 0, 90, 90, 90));
     int64_t far_lo[3] = {200, 0, 0}, far_hi[3] = {201, 1, 1};
     expect_ok(vx_cache_read_box(c, VX_CACHE_IMAGE, far_lo, far_hi, image, NULL, &e));
@@ -323,6 +334,11 @@ Test(cache_store, partial_reads_touch_only_their_chunks) {
     vx_cache_free(cache);
     fixture_release(&f);
     fixture_remove(dir, store);
+}
+
+Test(cache_store, partial_reads_touch_only_their_chunks) {
+    check_partial_read(false, 8, 4); /* 2 x 2 x 2 of 4 x 4 x 4 chunks */
+    check_partial_read(true, 18, 9); /* 3 x 3 x 2 of 7 x 7 x 4: smooth values, smaller chunks */
 }
 
 Test(cache_store, a_case_without_seg) {
