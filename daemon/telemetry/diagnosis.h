@@ -66,6 +66,7 @@ struct vx_diagnosis {
     struct vx_tuner tuner;
     uint64_t began_ns;
     uint64_t looked_ns; /* for the rhythm */
+    uint64_t look_ns;   /* the last look; 0: none yet */
     uint64_t tried_ns;  /* last window cut */
     struct vx_tune_window window;
     struct vx_verdict verdict[VX_VERDICTS];

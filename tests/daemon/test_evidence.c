@@ -285,6 +285,24 @@ Test(daemon_evidence, a_machine_that_says_nothing) {
     cr_expect_eq(h.foreign_cores, 0);
 }
 
+/* Processes, and nothing of the whole: what others use is not known, rather than none. */
+Test(daemon_evidence, a_machine_that_says_little) {
+    struct vx_host h;
+    put("/proc/self/status", "Name:\tx\nCpus_allowed_list:\t0-1\n");
+    process(SELF, 1, "voxeld", 100, 0);
+    vx_host_look(watch, SECOND, &h);
+    process(SELF, 1, "voxeld", 150, 0);
+    put("/proc/meminfo", "MemTotal: lots\n");
+    put("/proc/vmstat", "nothing of interest\n");
+    put("/proc/pressure/cpu", "some avg10=zero\n");
+    vx_host_look(watch, 2 * SECOND, &h);
+    cr_expect_eq(h.has, 0, "%x", h.has);
+    cr_expect_float_eq(h.own_cores, 0.5, 1e-9);
+    cr_expect_eq(h.foreign_cores, 0);
+    cr_expect_eq(h.psi_cpu, 0);
+    cr_expect_eq(h.memory_available, 0);
+}
+
 /* This machine itself: the figures are what they must be for a process that just burnt time. */
 Test(daemon_evidence, this_machine) {
     struct vx_host h;
