@@ -203,6 +203,29 @@ static json_t *workers_json(const struct vx_diagnosis *d) {
     return list;
 }
 
+/* What the job may use; limits that do not exist or are not known are left out. */
+static json_t *limits_json(const struct vx_diagnosis *d) {
+    static const char *const storage[] = {[VX_TUNE_SOLID] = "solid",
+                                          [VX_TUNE_ROTATIONAL] = "rotational",
+                                          [VX_TUNE_NETWORK] = "network",
+                                          [VX_TUNE_MEMORY] = "memory"};
+    const struct vx_tune_host *h = &d->window.host;
+    json_t *o = json_object();
+    if (h->cores > 0) {
+        set_real(o, "cores", h->cores);
+    }
+    if (d->window.have & VX_TUNE_HAVE_MEMORY) {
+        set_int(o, "memory_bytes", h->memory_limit);
+    }
+    if (d->facts.read_limit) {
+        set_int(o, "store_read_bytes_per_second", d->facts.read_limit);
+    }
+    if (d->facts.storage_known) {
+        json_object_set_new(o, "store_storage", json_string(storage[d->facts.storage]));
+    }
+    return o;
+}
+
 json_t *vx_diagnosis_json(const struct vx_diagnosis *d, enum vx_language language) {
     json_t *list = json_array();
     bool healthy = d->n_verdicts > 0;
@@ -210,8 +233,8 @@ json_t *vx_diagnosis_json(const struct vx_diagnosis *d, enum vx_language languag
         json_array_append_new(list, verdict_json(&d->verdict[i], &d->window, language));
         healthy = healthy && d->verdict[i].severity < VX_SEVERITY_WARNING;
     }
-    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "healthy", healthy, "verdicts", list,
-                     "window", vx_window_json(&d->window), "transforms", transforms_json(d),
-                     "workers", workers_json(d), "evidence", evidence_names(d->window.have),
-                     "record", vx_tune_record(&d->window));
+    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "healthy", healthy, "verdicts",
+                     list, "window", vx_window_json(&d->window), "transforms", transforms_json(d),
+                     "workers", workers_json(d), "limits", limits_json(d), "evidence",
+                     evidence_names(d->window.have), "record", vx_tune_record(&d->window));
 }

@@ -351,6 +351,27 @@ Test(daemon_diagnosis, a_chip_that_stands_still_in_computing_time) {
     close_story(s);
 }
 
+Test(daemon_diagnosis, limits_that_there_are) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.1;
+    s->busy = 0.5;
+    seconds(s, 3);
+    vx_auto_json json_t *json = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    const json_t *limits = json_object_get(json, "limits");
+    cr_expect_eq(json_object_size(limits), 2);
+    cr_expect_eq(json_number_value(json_object_get(limits, "cores")), 8);
+    cr_expect_eq(json_integer_value(json_object_get(limits, "memory_bytes")), 32ll << 30);
+    s->d.facts.read_limit = 6291456;
+    s->d.facts.storage = VX_TUNE_NETWORK;
+    s->d.facts.storage_known = true;
+    vx_auto_json json_t *more = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    limits = json_object_get(more, "limits");
+    cr_expect_eq(json_integer_value(json_object_get(limits, "store_read_bytes_per_second")),
+                 6291456);
+    cr_expect_str_eq(json_string_value(json_object_get(limits, "store_storage")), "network");
+    close_story(s);
+}
+
 Test(daemon_diagnosis, each_transform_and_each_worker) {
     struct story *s = open_story(VX_TUNE_OFF);
     s->step = 0.1;

@@ -2,6 +2,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/own.h"
+#include "daemon/evidence/disk.h"
 #include "daemon/evidence/host.h"
 #include "daemon/evidence/pressure.h"
 #include "daemon/evidence/process.h"
@@ -260,6 +261,55 @@ Test(daemon_evidence, throttling_of_version_1) {
 Test(daemon_evidence, throttling_of_version_2) {
     groups(2);
     throttling("/cg/lab/voxeld/cpu.stat");
+}
+
+static void disk_groups(int version) {
+    if (version == 2) {
+        put("/proc/self/cgroup", "0::/lab/voxeld\n");
+        put("/proc/self/mountinfo", "30 23 0:26 / /cg rw - cgroup2 cgroup2 rw\n");
+    } else {
+        put("/proc/self/cgroup", "3:blkio:/lab/voxeld\n");
+        put("/proc/self/mountinfo", "33 23 0:29 / /cg rw - cgroup cgroup rw,blkio\n");
+    }
+    put("/sys/devices/sda/dev", "8:0\n");
+    put("/sys/devices/sda/sda1/partition", "1\n");
+    vx_auto_free char *link = vx_strf("%s/sys/dev/block/8:1", root);
+    put("/sys/dev/block/x", "\n");
+    cr_assert_eq(symlink("../../devices/sda/sda1", link), 0);
+    put("/cg/lab/voxeld/cgroup.procs", "\n");
+}
+
+/* The partition's disk, and the narrowest of the group's and its parents' limits. */
+static void disk_limit(const char *own, const char *own_text, const char *parents,
+                       const char *parents_text) {
+    uint64_t limit = 7;
+    cr_expect_not(vx_disk_read_limit(root, 8, 1, &limit));
+    cr_expect_eq(limit, 7);
+    put(own, "%s", own_text);
+    cr_assert(vx_disk_read_limit(root, 8, 1, &limit));
+    cr_expect_eq(limit, 6291456);
+    put(parents, "%s", parents_text);
+    cr_assert(vx_disk_read_limit(root, 8, 1, &limit));
+    cr_expect_eq(limit, 1048576);
+    cr_expect_not(vx_disk_read_limit(root, 259, 3, &limit), "another disk");
+}
+
+Test(daemon_evidence, disk_limit_of_version_1) {
+    disk_groups(1);
+    disk_limit("/cg/lab/voxeld/blkio.throttle.read_bps_device", "8:16 5\n8:0 6291456\n",
+               "/cg/lab/blkio.throttle.read_bps_device", "8:0 1048576\n");
+}
+
+Test(daemon_evidence, disk_limit_of_version_2) {
+    disk_groups(2);
+    disk_limit("/cg/lab/voxeld/io.max",
+               "8:16 rbps=5 wbps=max riops=max wiops=max\n"
+               "8:0 rbps=6291456 wbps=max riops=max wiops=max\n",
+               "/cg/lab/io.max", "8:0 rbps=1048576 wbps=9 riops=max wiops=max\n");
+    uint64_t limit;
+    put("/cg/lab/io.max", "8:0 rbps=max wbps=9 riops=max wiops=max\n");
+    cr_assert(vx_disk_read_limit(root, 8, 1, &limit));
+    cr_expect_eq(limit, 6291456);
 }
 
 Test(daemon_evidence, swap_and_kills) {
