@@ -159,14 +159,21 @@ bool vx_cgroup_number(const struct vx_cgroup *g, const char *file, uint64_t *ret
     return vx_cgroup_line(g, file, line, sizeof line) && number(line, ret);
 }
 
-bool vx_cgroup_field(const struct vx_cgroup *g, const char *file, const char *key, uint64_t *ret) {
+bool vx_cgroup_entry(const struct vx_cgroup *g, const char *file, const char *key, char *buf,
+                     size_t size) {
     vx_auto_fclose FILE *f = open_file(g, file);
     char line[256];
     size_t n = strlen(key);
     while (f && fgets(line, sizeof line, f)) {
         if (strncmp(line, key, n) == 0 && line[n] == ' ') {
-            return number(line + n + 1, ret);
+            line[strcspn(line, "\n")] = '\0';
+            return copy(buf, size, line + n + 1);
         }
     }
     return false;
+}
+
+bool vx_cgroup_field(const struct vx_cgroup *g, const char *file, const char *key, uint64_t *ret) {
+    char text[64];
+    return vx_cgroup_entry(g, file, key, text, sizeof text) && number(text, ret);
 }

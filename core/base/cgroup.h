@@ -33,6 +33,9 @@ bool vx_cgroup_parent(struct vx_cgroup *g);
 bool vx_cgroup_line(const struct vx_cgroup *g, const char *file, char *buf, size_t size);
 /* A file that holds one number; false also for "max" and negative ones, which mean "none". */
 bool vx_cgroup_number(const struct vx_cgroup *g, const char *file, uint64_t *ret);
+/* What follows KEY in a line "KEY ...", without its newline. */
+bool vx_cgroup_entry(const struct vx_cgroup *g, const char *file, const char *key, char *buf,
+                     size_t size);
 /* Value of a line "KEY VALUE". */
 bool vx_cgroup_field(const struct vx_cgroup *g, const char *file, const char *key, uint64_t *ret);
 

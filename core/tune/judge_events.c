@@ -103,10 +103,16 @@ bool judge_memory(const struct vx_tune_window *w, const struct shares *s, struct
     const struct vx_tune_host *h = &w->host;
     tune_begin(ret, VX_VERDICT_MEMORY_PRESSURE,
                fmax(fmax(s->wait, h->psi_memory), TUNE_WAIT_SEVERE));
-    tune_figure(ret, "memory_available", "bytes", (double)h->memory_available);
-    tune_figure(ret, "memory_limit", "bytes", (double)h->memory_limit);
-    tune_figure(ret, "worker_bytes", "bytes", (double)h->worker_bytes);
-    tune_figure(ret, "psi_memory_ratio", "ratio", h->psi_memory);
+    if (w->have & VX_TUNE_HAVE_MEMORY) {
+        tune_figure(ret, "memory_available", "bytes", (double)h->memory_available);
+        tune_figure(ret, "memory_limit", "bytes", (double)h->memory_limit);
+    }
+    if (h->worker_bytes) {
+        tune_figure(ret, "worker_bytes", "bytes", (double)h->worker_bytes);
+    }
+    if (w->have & VX_TUNE_HAVE_PSI) {
+        tune_figure(ret, "psi_memory_ratio", "ratio", h->psi_memory);
+    }
     tune_figure(ret, "swap_in_bytes_per_second", "bytes/s", h->swap_in);
     ret->lacking = ~w->have & (VX_TUNE_HAVE_PSI | VX_TUNE_HAVE_MEMORY | VX_TUNE_HAVE_CGROUP);
     bool fewer = w->loader.workers > 1;

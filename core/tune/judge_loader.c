@@ -110,14 +110,23 @@ static void claim_cores(const struct vx_tune_window *w, const struct shares *s,
     v->gain = tune_gain(s, share_of_cores(w, to) / share_of_cores(w, now));
 }
 
+static void runqueue_figure(const struct vx_tune_window *w, const struct shares *s,
+                            struct vx_verdict *v) {
+    if (w->have & VX_TUNE_HAVE_SCHEDSTAT) {
+        tune_figure(v, "runqueue_ratio", "ratio", s->runqueue);
+    }
+}
+
 static void neighbour(const struct vx_tune_window *w, const struct shares *s,
                       struct vx_verdict *v) {
     tune_begin(v, VX_VERDICT_NEIGHBOUR_CONTENTION, s->wait);
     common_figures(w, s, v);
     tune_figure(v, "foreign_cores", "cores", w->host.foreign_cores);
-    tune_figure(v, "foreign_pid", "1", w->host.foreign_pid);
-    tune_figure(v, "foreign_uid", "1", w->host.foreign_uid);
-    tune_figure(v, "runqueue_ratio", "ratio", s->runqueue);
+    if (w->host.foreign_pid) {
+        tune_figure(v, "foreign_pid", "1", w->host.foreign_pid);
+        tune_figure(v, "foreign_uid", "1", w->host.foreign_uid);
+    }
+    runqueue_figure(w, s, v);
     claim_cores(w, s, v);
     v->lacking = ~w->have & VX_TUNE_HAVE_SCHEDSTAT;
 }
@@ -128,7 +137,7 @@ static void saturated(const struct vx_tune_window *w, const struct shares *s,
     common_figures(w, s, v);
     tune_figure(v, "cores", "cores", w->host.cores);
     tune_figure(v, "workers_wanted", "1", s->wanted);
-    tune_figure(v, "runqueue_ratio", "ratio", s->runqueue);
+    runqueue_figure(w, s, v);
     bool too_many = w->loader.workers > s->fitting;
     v->action = too_many ? VX_ACTION_WORKERS : VX_ACTION_ADVISE;
     v->from = w->loader.workers;

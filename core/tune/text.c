@@ -11,7 +11,8 @@ struct sentences {
 };
 
 /* {name}: a figure of the verdict as a plain number; {name%} in percent, {name:B} as bytes; {from}
- * and {to} of its action; {pid}, {foreign}, {cause}, {case}, {phase} from the window. */
+ * and {to} of its action; {pid}, {foreign}, {cause}, {case}, {phase} from the window. What is not
+ * known is a question mark. */
 static const struct sentences texts[VX_VERDICTS] = {
     [VX_VERDICT_GPU_BOUND] =
         {{"The device is the limit, as it should be: it waits for samples {loader_wait_ratio%} of "
@@ -230,12 +231,15 @@ static void put_place(struct writer *o, const char *name, size_t n, const struct
         put(o, word, strlen(word));
         return;
     }
-    if (n == 4 && strncmp(name, "from", 4) == 0) {
-        put_number(o, v->from, "");
-    } else if (n == 2 && strncmp(name, "to", 2) == 0) {
-        put_number(o, v->to, "");
-    } else if (n == 3 && strncmp(name, "pid", 3) == 0) {
-        put_number(o, w->host.foreign_pid, "");
+    const struct {
+        const char *name;
+        double value;
+    } numbers[] = {{"from", v->from}, {"to", v->to}, {"pid", w->host.foreign_pid}};
+    for (int i = 0; i < (w->host.foreign_pid ? 3 : 2); i++) {
+        if (strlen(numbers[i].name) == n && strncmp(numbers[i].name, name, n) == 0) {
+            put_number(o, numbers[i].value, "");
+            return;
+        }
     }
     const char *end = name + n, *kind = "";
     if (n && end[-1] == '%') {
@@ -251,6 +255,7 @@ static void put_place(struct writer *o, const char *name, size_t n, const struct
             return;
         }
     }
+    put(o, "?", 1); /* this host does not say */
 }
 
 static void fill(const char *text, const struct vx_verdict *v, const struct vx_tune_window *w,

@@ -8,6 +8,7 @@
 #include "base/own.h"
 #include "cache/policy.h"
 #include "cache/storage.h"
+#include "daemon/evidence/disk.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/supervisor.h"
 #include "db/event.h"
@@ -22,6 +23,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 
 /* A loader that was restarted gets so long to make the trainer move again. */
 #define HANG_PATIENCE_NS 30000000000ull
@@ -301,6 +304,10 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b,
     struct vx_plan_config plan;
     if (vx_plans_read_config(b->plans, b->configuration, &plan, NULL) == VX_OK) {
         ret->facts.sample_bytes = vx_plan_sample_bytes(&plan, (int)b->classes);
+    }
+    struct stat store;
+    if (stat(b->cache_dir, &store) == 0) {
+        vx_disk_read_limit("", major(store.st_dev), minor(store.st_dev), &ret->facts.read_limit);
     }
     struct vx_storage storage;
     if (vx_storage_probe(b->cache_dir, &storage, NULL) == VX_OK &&

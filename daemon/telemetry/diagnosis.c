@@ -12,8 +12,11 @@ enum { LOOKS_TO_SAY = 3, LOOKS_TO_DROP = 8 };
 #define EVENT_SECONDS  60.0 /* events count this long */
 /* Slow steps need a longer window for a mean that means something. */
 #define STEPS_IN_WINDOW 14.0
-#define LONGEST_WINDOW  300.0
-#define LARGEST_BATCH   1e6
+/* Looks come every second; one that comes so late tells of a machine that was suspended or a daemon
+ * that was stopped, not of the trainer. */
+#define LATE_SECONDS   5.0
+#define LONGEST_WINDOW 300.0
+#define LARGEST_BATCH  1e6
 
 void vx_diagnosis_init(struct vx_diagnosis *d, const struct vx_session_facts *facts,
                        const struct vx_tuner_limits *limits, const uint32_t setting[VX_KNOBS],
@@ -226,6 +229,16 @@ static void look_for_rhythm(struct vx_diagnosis *d, uint64_t now_ns) {
     d->has_period = vx_steplog_period(&d->steps, &d->period);
 }
 
+static void excuse_standstill(struct vx_diagnosis *d, uint64_t now_ns) {
+    if (d->look_ns && now_ns <= d->look_ns) {
+        return;
+    }
+    if (d->look_ns && (double)(now_ns - d->look_ns) > LATE_SECONDS * NS) {
+        vx_pulse_excuse(&d->pulse, now_ns - d->look_ns);
+    }
+    d->look_ns = now_ns;
+}
+
 /* Verdicts come and go with the noise of a window; what is announced held for a while. */
 static void announce(struct vx_diagnosis *d, struct vx_diagnosis_news *news) {
     uint32_t holds = 0;
@@ -250,6 +263,7 @@ void vx_diagnosis_look(struct vx_diagnosis *d, const struct vx_host *host, uint6
                        struct vx_diagnosis_news *ret) {
     *ret = (struct vx_diagnosis_news){.decision = {.kind = VX_DECISION_NONE}};
     d->host[d->n_host++ % VX_HOST_LOOKS] = *host;
+    excuse_standstill(d, now_ns);
     look_for_rhythm(d, now_ns);
     double now = (double)now_ns / NS;
     double span = fmin(fmax(VX_WINDOW_SECONDS, STEPS_IN_WINDOW * d->steps.mean), LONGEST_WINDOW);

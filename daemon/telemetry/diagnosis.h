@@ -24,6 +24,7 @@ struct vx_session_facts {
     double trainer_cores; /* that step keeps busy: its threads on the CPU, about one beside a GPU */
     uint64_t store_bytes;
     double sample_bytes; /* of the device's memory, by the plan; 0: not known */
+    uint64_t read_limit; /* bytes a second from the store's disk, by the control group; 0: none */
     enum vx_tune_storage storage;
     bool storage_known;
     bool stage; /* there is a folder that the store may be copied to */
@@ -68,6 +69,7 @@ struct vx_diagnosis {
     struct vx_tuner tuner;
     uint64_t began_ns;
     uint64_t looked_ns; /* for the rhythm */
+    uint64_t look_ns;   /* the last look; 0: none yet */
     uint64_t tried_ns;  /* last window cut */
     struct vx_tune_window window;
     struct vx_verdict verdict[VX_VERDICTS];
@@ -101,8 +103,9 @@ bool vx_diagnosis_window(const struct vx_diagnosis *d, uint64_t from_ns, uint64_
 void vx_diagnosis_look(struct vx_diagnosis *d, const struct vx_host *host, uint64_t now_ns,
                        struct vx_diagnosis_news *ret);
 
-/* {"window", "verdicts": [{code, severity, cost, text, action, advice, gain, evidence, lacking}],
- * "healthy", "evidence", "record"}; new reference, NULL when out of memory. */
+/* {"window", "transforms", "workers", "limits", "verdicts": [{code, severity, cost, text, action,
+ * advice, gain, evidence, lacking}], "healthy", "evidence", "record"}; new reference, NULL when out
+ * of memory. */
 json_t *vx_diagnosis_json(const struct vx_diagnosis *d, enum vx_language language);
 /* A window as figures for the time series; new reference. */
 json_t *vx_window_json(const struct vx_tune_window *w);

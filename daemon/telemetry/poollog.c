@@ -1,6 +1,7 @@
 #include "daemon/telemetry/poollog.h"
 
 #include "daemon/evidence/process.h"
+
 #include <string.h>
 
 #define LEAST_BYTES_PER_HOUR 10e6
@@ -8,14 +9,6 @@
 static bool alive(const struct vx_worker_record *r) {
     return r->pid > 0 && r->state != VX_WORKER_NONE && r->state != VX_WORKER_LEFT &&
            r->state != VX_WORKER_FAILED;
-}
-
-static uint64_t augment_of(const struct vx_worker_record *r) {
-    uint64_t sum = 0;
-    for (int t = 0; t < VX_TIMELINE_TRANSFORMS; t++) {
-        sum += r->augment_ns[t];
-    }
-    return sum;
 }
 
 /* What grew since the last look; counters of a record that went back are of another life. */
@@ -33,7 +26,11 @@ static void add_work(struct vx_pool_sums *sum, const struct vx_worker_record *no
     sum->open_ns += opening;
     sum->read_ns += grown(grown(now->read_ns, old->read_ns), opening);
     sum->decompress_ns += grown(now->decompress_ns, old->decompress_ns);
-    sum->augment_ns += grown(augment_of(now), augment_of(old));
+    for (int t = 0; t < VX_TIMELINE_TRANSFORMS; t++) {
+        uint64_t ns = grown(now->augment_ns[t], old->augment_ns[t]);
+        sum->transform_ns[t] += ns;
+        sum->augment_ns += ns;
+    }
     sum->wait_ns += grown(now->wait_ns, old->wait_ns);
     sum->cpu_ns += grown(now->cpu_ns, old->cpu_ns);
 }
@@ -124,6 +121,17 @@ bool vx_poollog_window(const struct vx_poollog *log, uint64_t from_ns, uint64_t 
     ret->bytes_device = b->bytes_device - a->bytes_device;
     ret->major_faults = b->major_faults - a->major_faults;
     return true;
+}
+
+void vx_poollog_transforms(const struct vx_poollog *log, uint64_t from_ns, uint64_t to_ns,
+                           double ret[VX_TIMELINE_TRANSFORMS]) {
+    const struct vx_pool_sums *a = look_before(log, from_ns), *b = look_before(log, to_ns);
+    uint64_t samples = a && b ? b->samples - a->samples : 0;
+    for (int t = 0; t < VX_TIMELINE_TRANSFORMS; t++) {
+        ret[t] = samples
+                     ? (double)(b->transform_ns[t] - a->transform_ns[t]) * 1e-9 / (double)samples
+                     : 0;
+    }
 }
 
 double vx_poollog_slope(const struct vx_poollog *log) {

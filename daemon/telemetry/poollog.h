@@ -17,10 +17,11 @@ struct vx_pool_sums {
     uint64_t ns; /* when */
     uint64_t samples, opens, bytes_read, bytes_device, major_faults;
     uint64_t open_ns, read_ns, decompress_ns, augment_ns, wait_ns, cpu_ns, runqueue_ns;
-    uint64_t rss_anon;             /* of all workers, now */
-    uint64_t trainer_anon;         /* of the trainer, now; 0: not known */
-    uint32_t workers;              /* alive, now */
-    bool has_runqueue, has_device; /* of all of them */
+    uint64_t transform_ns[VX_TIMELINE_TRANSFORMS]; /* the parts of augment_ns */
+    uint64_t rss_anon;                             /* of all workers, now */
+    uint64_t trainer_anon;                         /* of the trainer, now; 0: not known */
+    uint32_t workers;                              /* alive, now */
+    bool has_runqueue, has_device;                 /* of all of them */
 };
 
 struct vx_poollog {
@@ -50,6 +51,9 @@ void vx_poollog_look(struct vx_poollog *log, const struct vx_timeline *timeline,
  */
 bool vx_poollog_window(const struct vx_poollog *log, uint64_t from_ns, uint64_t to_ns,
                        struct vx_tune_loader *ret, double *ret_seconds, uint32_t *ret_have);
+/* Seconds per sample that each transform took in that time; all 0 where nothing is known. */
+void vx_poollog_transforms(const struct vx_poollog *log, uint64_t from_ns, uint64_t to_ns,
+                           double ret[VX_TIMELINE_TRANSFORMS]);
 /* Growth of the memory of trainer and workers in bytes per hour, where trend.h calls it one and it
  * is worth a word; else 0. Begins anew when the number of workers changes or the trainer does. */
 double vx_poollog_slope(const struct vx_poollog *log);

@@ -12,16 +12,23 @@ void vx_pulse_take(struct vx_pulse *p, uint32_t state, uint64_t heartbeat_ns) {
     /* the silence belonged to the state that it began in; the first of a state may be slow */
     if (p->last_ns && heartbeat_ns > p->last_ns && state == p->state) {
         uint64_t silence = heartbeat_ns - p->last_ns;
+        silence -= silence > p->excused_ns ? p->excused_ns : silence;
         p->seen[state].beats++;
         p->seen[state].longest_ns =
             silence > p->seen[state].longest_ns ? silence : p->seen[state].longest_ns;
     }
     p->last_ns = heartbeat_ns;
+    p->excused_ns = 0;
     p->state = state;
 }
 
+void vx_pulse_excuse(struct vx_pulse *p, uint64_t ns) {
+    p->excused_ns += ns;
+}
+
 double vx_pulse_silence(const struct vx_pulse *p, uint64_t now_ns) {
-    return p->last_ns && now_ns > p->last_ns ? (double)(now_ns - p->last_ns) * 1e-9 : 0;
+    uint64_t until = now_ns > p->excused_ns ? now_ns - p->excused_ns : 0;
+    return p->last_ns && until > p->last_ns ? (double)(until - p->last_ns) * 1e-9 : 0;
 }
 
 double vx_pulse_deadline(const struct vx_pulse *p) {

@@ -55,6 +55,20 @@ static void sample_host(struct vx_telemetry *t) {
     pthread_mutex_unlock(&t->lock);
 }
 
+/* Ticks that a standstill of the machine swallowed are not made up for. */
+static void next_tick(struct timespec *next) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (now.tv_sec - next->tv_sec > 1) {
+        *next = now;
+    }
+    next->tv_nsec += TICK_NS;
+    if (next->tv_nsec >= 1000000000L) {
+        next->tv_nsec -= 1000000000L;
+        next->tv_sec++;
+    }
+}
+
 static void *sampler(void *arg) {
     struct vx_telemetry *t = arg;
     struct timespec next;
@@ -67,11 +81,7 @@ static void *sampler(void *arg) {
             observe(&t->observation, vx_now_ns(), vx_wall_ms());
             pthread_mutex_unlock(&t->look);
         }
-        next.tv_nsec += TICK_NS;
-        if (next.tv_nsec >= 1000000000L) {
-            next.tv_nsec -= 1000000000L;
-            next.tv_sec++;
-        }
+        next_tick(&next);
         pthread_mutex_lock(&t->lock);
         for (struct watched *w = t->list; w; w = w->next) {
             watched_sample(w, &t->totals);

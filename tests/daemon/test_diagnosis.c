@@ -1,6 +1,7 @@
 /* From records to verdicts and decisions: one session made up second by second. */
 #include "daemon/telemetry/diagnosis.h"
 
+#include "augment/policy.h"
 #include "base/err.h"
 #include "base/own.h"
 
@@ -152,6 +153,71 @@ Test(daemon_diagnosis, a_hang) {
     close_story(s);
 }
 
+/* A laptop that slept, a machine that was moved to another host: the clock goes on by an hour. */
+Test(daemon_diagnosis, a_clock_that_jumps_ahead_is_no_hang) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.05;
+    s->busy = 0.5;
+    seconds(s, 20);
+    s->now_ns += 3600 * SECOND;
+    s->step_end_ns += 3600 * SECOND; /* the step in work takes an hour, by the clock */
+    double longest = (double)s->d.pulse.seen[VX_STEP_TRAINING].longest_ns;
+    uint64_t last = s->d.pulse.last_ns;
+    struct vx_diagnosis_news news;
+    vx_diagnosis_look(&s->d, &s->host, s->now_ns, &news);
+    cr_expect_eq(news.began, 0, "%x", news.began);
+    cr_expect_float_eq(s->d.window.step.since_last, 0, 1.1, "%g", s->d.window.step.since_last);
+    seconds(s, 20);
+    cr_expect_gt(s->d.pulse.last_ns, last);
+    cr_expect_eq(s->began & 1u << VX_VERDICT_HANG, 0);
+    cr_expect_float_eq((double)s->d.pulse.seen[VX_STEP_TRAINING].longest_ns, longest, 1e9,
+                       "the hour is not learnt");
+    cr_expect_eq(s->d.window.step.deadline, 30);
+    s->step = 1e6; /* and a real one is still found */
+    seconds(s, 33);
+    cr_expect(s->began & 1u << VX_VERDICT_HANG);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, a_clock_that_jumps_back_changes_nothing) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.05;
+    s->busy = 0.5;
+    seconds(s, 20);
+    struct vx_diagnosis_news news;
+    vx_diagnosis_look(&s->d, &s->host, s->now_ns - 500 * SECOND, &news);
+    cr_expect_eq(news.began | news.ended, 0);
+    cr_expect_eq(news.decision.kind, VX_DECISION_NONE);
+    seconds(s, 20);
+    cr_expect_eq(s->began, 1u << VX_VERDICT_GPU_BOUND);
+    cr_expect_eq(s->ended, 0);
+    cr_expect_float_eq(s->d.window.step.wall / s->d.window.step.n, 0.05, 1e-6);
+    close_story(s);
+}
+
+/* No PSI, no control group: what can be said of memory is, what is lacking is named, and no figure
+ * stands for what nobody measured. */
+Test(daemon_diagnosis, memory_is_short_on_an_old_kernel) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.1;
+    s->busy = 0.5;
+    s->host.has = VX_HOST_CPU | VX_HOST_MEMORY;
+    s->host.memory_available = 1ull << 30;
+    seconds(s, 5);
+    vx_auto_json json_t *json = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    const json_t *v = json_array_get(json_object_get(json, "verdicts"), 0);
+    cr_expect_str_eq(json_string_value(json_object_get(v, "code")), "memory_pressure");
+    const json_t *evidence = json_object_get(v, "evidence");
+    cr_expect_eq(json_number_value(json_object_get(evidence, "memory_available")), 1ull << 30);
+    cr_expect_null(json_object_get(evidence, "psi_memory_ratio"));
+    cr_expect_null(json_object_get(evidence, "worker_bytes"));
+    const json_t *lacking = json_object_get(v, "lacking");
+    cr_expect_eq(json_array_size(lacking), 2);
+    cr_expect_str_eq(json_string_value(json_array_get(lacking, 0)), "psi");
+    cr_expect_str_eq(json_string_value(json_array_get(lacking, 1)), "cgroup");
+    close_story(s);
+}
+
 Test(daemon_diagnosis, slow_steps_get_a_longer_window) {
     struct story *s = open_story(VX_TUNE_OFF);
     s->step = 2;
@@ -282,5 +348,56 @@ Test(daemon_diagnosis, a_chip_that_stands_still_in_computing_time) {
     look.have |= VX_TUNE_HAVE_GPM;
     gpu_seconds(s, &look, 9); /* not enough looks yet */
     cr_expect_eq(s->d.window.device.launch_gap, 0);
+    close_story(s);
+}
+
+Test(daemon_diagnosis, limits_that_there_are) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.1;
+    s->busy = 0.5;
+    seconds(s, 3);
+    vx_auto_json json_t *json = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    const json_t *limits = json_object_get(json, "limits");
+    cr_expect_eq(json_object_size(limits), 2);
+    cr_expect_eq(json_number_value(json_object_get(limits, "cores")), 8);
+    cr_expect_eq(json_integer_value(json_object_get(limits, "memory_bytes")), 32ll << 30);
+    s->d.facts.read_limit = 6291456;
+    s->d.facts.storage = VX_TUNE_NETWORK;
+    s->d.facts.storage_known = true;
+    vx_auto_json json_t *more = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    limits = json_object_get(more, "limits");
+    cr_expect_eq(json_integer_value(json_object_get(limits, "store_read_bytes_per_second")),
+                 6291456);
+    cr_expect_str_eq(json_string_value(json_object_get(limits, "store_storage")), "network");
+    close_story(s);
+}
+
+Test(daemon_diagnosis, each_transform_and_each_worker) {
+    struct story *s = open_story(VX_TUNE_OFF);
+    s->step = 0.1;
+    s->busy = 0.5;
+    seconds(s, 12);
+    vx_auto_json json_t *json = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    const json_t *transforms = json_object_get(json, "transforms");
+    cr_expect_eq(json_object_size(transforms), VX_T_COUNT);
+    /* half of a worker's time for 20 samples a second, all of it in the first transform */
+    double each = json_number_value(json_object_get(transforms, vx_transform_name(0)));
+    cr_expect_float_eq(each, 0.025, 1e-6, "%g", each);
+    cr_expect_eq(json_number_value(json_object_get(transforms, vx_transform_name(1))), 0);
+    const json_t *workers = json_object_get(json, "workers"), *w = json_array_get(workers, 0);
+    cr_assert_eq(json_array_size(workers), 1);
+    cr_expect_eq(json_integer_value(json_object_get(w, "pid")), 4000000);
+    cr_expect_str_eq(json_string_value(json_object_get(w, "state")), "augmenting");
+    cr_expect_eq(json_integer_value(json_object_get(w, "samples")), (json_int_t)s->samples);
+    const json_t *parts = json_object_get(w, "seconds");
+    cr_expect_float_eq(json_number_value(json_object_get(parts, "augment")), 6, 1e-6);
+    cr_expect_float_eq(json_number_value(json_object_get(parts, "wait")), 6, 1e-6);
+    cr_expect_eq(json_number_value(json_object_get(parts, "read")), 0);
+    cr_expect_float_eq(json_number_value(json_object_get(w, "cpu_seconds")), 6, 1e-6);
+    struct vx_worker_record left = {.pid = 4000000, .state = VX_WORKER_LEFT};
+    vx_timeline_set_worker(&s->timeline, 0, &left);
+    vx_poollog_look(&s->d.pool, &s->timeline, "/nowhere", s->now_ns);
+    vx_auto_json json_t *after = vx_diagnosis_json(&s->d, VX_ENGLISH);
+    cr_expect_eq(json_array_size(json_object_get(after, "workers")), 0);
     close_story(s);
 }

@@ -263,6 +263,18 @@ Test(daemon_gpu, a_healthy_run_is_told_the_largest_batch_that_fits) {
     close_session(&s);
 }
 
+Test(daemon_gpu, without_the_library_nothing_is_said_of_gpus) {
+    struct vx_err err = {0};
+    struct vx_telemetry *t = vx_telemetry_create("libnvidia-ml-not-here.so.1", true, &err);
+    struct vx_buf text = VX_BUF_INIT;
+    vx_telemetry_metrics(t, &text);
+    cr_expect_not_null(strstr(text.data, "voxeld_step_seconds_count 0\n"));
+    cr_expect_null(strstr(text.data, "voxeld_gpu"));
+    cr_expect_null(strstr(text.data, "DCGM"));
+    vx_buf_release(&text);
+    vx_telemetry_free(t);
+}
+
 Test(daemon_gpu, a_gpu_that_is_lost_takes_its_evidence_with_it) {
     struct session s = {0};
 #define FINE                                                                                       \

@@ -71,6 +71,12 @@ Test(daemon_pulse, the_deadline_of_each_state_is_learnt) {
         vx_pulse_take(&p, VX_STEP_TOTAL, t += 40 * SECOND);
     }
     cr_expect_eq(vx_pulse_deadline(&p), 400);
+    vx_pulse_excuse(&p, 90 * SECOND);
+    cr_expect_eq(vx_pulse_silence(&p, t + 100 * SECOND), 10);
+    cr_expect_eq(vx_pulse_silence(&p, t + 80 * SECOND), 0);
+    vx_pulse_take(&p, VX_STEP_TOTAL, t += 130 * SECOND); /* 40 of its own */
+    cr_expect_eq(vx_pulse_deadline(&p), 400);
+    cr_expect_eq(vx_pulse_silence(&p, t + 10 * SECOND), 10);
     vx_pulse_take(&p, VX_STEP_DONE, t);
     vx_pulse_take(&p, VX_STEP_DONE, ++t);
     cr_expect_eq(vx_pulse_deadline(&p), 0);

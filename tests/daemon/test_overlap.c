@@ -8,7 +8,7 @@
 #include <time.h>
 
 enum { STEPS = 10 };
-#define STEP_MS 20.0
+#define STEP_MS 80.0 /* long beside what a busy machine keeps a process from its core */
 
 /* Batch i is whole `pace_ms` after the first sample of batch i - 1 was taken. */
 struct timed_source {
@@ -84,19 +84,20 @@ static struct outcome live(double pace_ms, uint32_t capacity) {
     return sum;
 }
 
-/* Whole batches come 14 ms after the one before, not ready when the trainer asks for them, but
- * before the device is done: it never idles. */
+/* Whole batches come 0.7 of a step after the one before, not ready when the trainer asks for them,
+ * but before the device is done: it never idles. */
 Test(daemon_overlap, a_batch_in_time_leaves_no_gap) {
-    struct outcome o = live(14, 100);
+    struct outcome o = live(0.7 * STEP_MS, 100);
     cr_expect_lt(o.idle_ms, STEP_MS / 2, "idle %.2f ms", o.idle_ms);
     cr_expect_lt(o.wait_ms, STEP_MS / 2, "wait %.2f ms", o.wait_ms);
     cr_expect_gt(o.compute_ms, 0.8 * o.wall_ms, "compute %.2f of %.2f ms", o.compute_ms, o.wall_ms);
 }
 
-/* 10 ms late each time: the device idles that long, and that is what the loader is charged. */
+/* Half a step late each time: the device idles that long, and that is what the loader is charged.
+ */
 Test(daemon_overlap, a_late_batch_is_charged_what_the_device_idles) {
-    struct outcome o = live(30, 100);
-    double expected = (STEPS - 1) * 10;
+    struct outcome o = live(1.5 * STEP_MS, 100);
+    double expected = (STEPS - 1) * STEP_MS / 2;
     cr_expect_geq(o.idle_ms, 0.8 * expected, "idle %.2f ms", o.idle_ms);
     cr_expect(o.wait_ms > 0.8 * o.idle_ms && o.wait_ms < 1.2 * o.idle_ms, "wait %.2f, idle %.2f ms",
               o.wait_ms, o.idle_ms);
@@ -104,11 +105,11 @@ Test(daemon_overlap, a_late_batch_is_charged_what_the_device_idles) {
 
 /* A source that holds no second batch: the run before is given back first. */
 Test(daemon_overlap, a_small_source_is_not_asked_for_two_batches) {
-    struct outcome o = live(14, TOY_BATCH + 1);
+    struct outcome o = live(0.7 * STEP_MS, TOY_BATCH + 1);
     cr_expect_lt(o.wait_ms, STEP_MS / 2, "wait %.2f ms", o.wait_ms);
 }
 
 Test(daemon_overlap, a_small_source_is_charged_too) {
-    struct outcome o = live(30, TOY_BATCH + 1);
+    struct outcome o = live(1.5 * STEP_MS, TOY_BATCH + 1);
     cr_expect_geq(o.wait_ms, 0.7 * (STEPS - 1) * 10, "wait %.2f ms", o.wait_ms);
 }

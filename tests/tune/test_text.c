@@ -40,6 +40,23 @@ Test(tune_text, figures_of_the_window) {
                            "use 2.0 cores, above all stress-ng (process 4711, user 1000).");
 }
 
+Test(tune_text, what_is_not_known_is_a_question_mark) {
+    static const struct vx_tune_window w;
+    struct vx_verdict v = {
+        .code = VX_VERDICT_NEIGHBOUR_CONTENTION,
+        .n_figures = 2,
+        .figure = {{"loader_wait_ratio", "ratio", 0.3}, {"foreign_cores", "cores", 1.5}}};
+    char text[512];
+    vx_verdict_say(&v, &w, VX_ENGLISH, text, sizeof text);
+    cr_expect_str_eq(text, "The device waits for samples 30 % of the time because other programs "
+                           "use 1.5 cores, above all ? (process ?, user ?).");
+    v = (struct vx_verdict){.code = VX_VERDICT_MEMORY_PRESSURE, .from = 3, .to = 2};
+    vx_verdict_say(&v, &w, VX_ENGLISH, text, sizeof text);
+    cr_expect_str_eq(text, "Memory is nearly used up: ? of ? are left, and a worker needs ?.");
+    vx_verdict_advise(&v, &w, VX_ENGLISH, text, sizeof text);
+    cr_expect_str_eq(text, "Fewer workers before the kernel kills one: 3 to 2.");
+}
+
 /* Every verdict has words in both languages, and every place in them is filled: figures under the
  * names that the judges use are checked where the judges are (test_judge.c), here that nothing of
  * the pattern is left. */
