@@ -24,7 +24,7 @@ static bool cpu_short(const struct vx_tune_window *w, const struct shares *s) {
     bool queue = w->have & VX_TUNE_HAVE_SCHEDSTAT && s->runqueue >= TUNE_RUNQUEUE_SHARE;
     bool throttled = w->have & VX_TUNE_HAVE_CGROUP && w->host.throttled >= 0.10;
     bool full = w->host.cores > 0 && s->idle_cores < TUNE_IDLE_CORES;
-    bool crowded = w->loader.workers > s->cores_for_workers && s->busy > 0.8 &&
+    bool crowded = w->loader.workers > s->room && s->busy > 0.8 &&
                    w->loader.cpu > 0.5 * (w->loader.open + w->loader.read + w->loader.decompress +
                                           w->loader.augment);
     return queue || throttled || full || crowded;
@@ -40,6 +40,7 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
     double wait = w->step.phase[VX_TUNE_WAIT_LOADER];
     double foreign = w->have & VX_TUNE_HAVE_FOREIGN ? h->foreign_cores : 0;
     double left = h->cores - h->trainer_cores;
+    double each = work - queue > 0 ? fmin(fmax(l->cpu / (work - queue), 0.05), 1) : 1;
     struct shares s = {
         .wait = ratio(wait, w->step.wall),
         .step = ratio(w->step.wall, w->step.n),
@@ -54,7 +55,8 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
                       ? clamp01(ratio((double)l->bytes_device, (double)l->bytes_read))
                       : 0,
         .idle_cores = fmax(h->cores - h->own_cores - foreign, 0),
-        .cores_for_workers = left < 1.5 ? 1 : (uint32_t)(left + 0.5),
+        .each = each,
+        .room = left < 1.5 * each ? 1 : (uint32_t)(left / each + 0.5),
     };
     s.wanted = vx_tune_workers_wanted(w->step.batch, s.sample_quiet, s.step_rest);
     s.cpu_short = cpu_short(w, &s);
