@@ -40,7 +40,9 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
     double wait = w->step.phase[VX_TUNE_WAIT_LOADER];
     double foreign = w->have & VX_TUNE_HAVE_FOREIGN ? h->foreign_cores : 0;
     double left = h->cores - h->trainer_cores;
-    double each = work - queue > 0 ? fmin(fmax(l->cpu / (work - queue), 0.05), 1) : 1;
+    /* what a worker does without a core is reading or sleeping only where the queue is known */
+    bool told = w->have & VX_TUNE_HAVE_SCHEDSTAT && work > queue;
+    double each = told ? fmin(fmax(l->cpu / (work - queue), 0.05), 1) : 1;
     struct shares s = {
         .wait = ratio(wait, w->step.wall),
         .step = ratio(w->step.wall, w->step.n),

@@ -96,11 +96,17 @@ Test(tune_judge, more_workers_than_cores) {
     m.cores = 2;
     m.workers = 6;
     m.step = 0.02;
-    struct vx_verdict v = judge_machine(&m);
+    struct vx_tune_window w;
+    machine_window(&m, 10, 0, &w);
+    struct vx_verdict v = first(&w);
     cr_expect_eq(v.code, VX_VERDICT_AUGMENT_SATURATED);
     cr_expect_eq(v.action, VX_ACTION_WORKERS);
     cr_expect_eq(v.to, 2);
     cr_expect_eq(figure(&v, "workers_wanted"), 7);
+    w.have &= ~(uint32_t)VX_TUNE_HAVE_SCHEDSTAT; /* each at half a core: for want of more */
+    v = first(&w);
+    cr_expect_eq(v.code, VX_VERDICT_AUGMENT_SATURATED);
+    cr_expect_eq(v.to, 2);
 }
 
 Test(tune_judge, all_cores_busy_with_as_many_workers) {
