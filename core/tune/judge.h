@@ -46,9 +46,9 @@ struct shares {
     double device;       /* of the bytes read, those from the device */
     double idle_cores;   /* that nobody uses */
     uint32_t wanted;     /* workers, with sample_quiet */
-    uint32_t cores_for_workers; /* at least 1 */
-    uint32_t fitting;           /* workers that those cores hold: more where they sleep as well */
-    bool cpu_short;             /* no core is free for another worker */
+    double each;         /* of a core that a worker needs: one that reads or sleeps needs less */
+    uint32_t room;       /* so many workers the cores have room for, at least 1 */
+    bool cpu_short;      /* no core is free for another worker */
 };
 
 void tune_shares(const struct vx_tune_window *w, struct shares *ret);

@@ -75,20 +75,21 @@ static void judge_reading(const struct vx_tune_window *w, const struct shares *s
 /* --- cores --- */
 
 /* Others hold the cores, and with them gone ours would do. */
-static bool neighbours_fault(const struct vx_tune_window *w) {
+static bool neighbours_fault(const struct vx_tune_window *w, const struct shares *s) {
     if (!(w->have & VX_TUNE_HAVE_FOREIGN) || w->host.cores <= 0) {
         return false;
     }
     double foreign = w->host.foreign_cores / w->host.cores;
     /* without them every worker had a core: the share of the loss that is theirs */
-    double ours = (w->loader.workers + w->host.trainer_cores) / w->host.cores - 1;
+    double ours = (w->loader.workers * s->each + w->host.trainer_cores) / w->host.cores - 1;
     return foreign >= TUNE_FOREIGN_SHARE && foreign > ours;
 }
 
 /* Workers' share of the cores beside others that run as much as they may. */
-static double share_of_cores(const struct vx_tune_window *w, double workers) {
-    double others = w->host.foreign_cores + w->host.trainer_cores;
-    return workers * fmin(1, w->host.cores / fmax(workers + others, 1e-9));
+static double share_of_cores(const struct vx_tune_window *w, const struct shares *s,
+                             double workers) {
+    double all = workers * s->each + w->host.foreign_cores + w->host.trainer_cores;
+    return workers * fmin(1, w->host.cores / fmax(all, 1e-9));
 }
 
 /* Where fewer workers are at it than the job has cores, more of them get more of what is shared. */
@@ -98,7 +99,7 @@ static void claim_cores(const struct vx_tune_window *w, const struct shares *s,
     uint32_t to = vx_tune_workers_wanted(w->step.batch, s->sample, s->step_rest);
     double alone = tune_gain(s, s->sample / fmax(s->sample_quiet, 1e-9));
     tune_figure(v, "gain_alone", "ratio", alone);
-    to = to > s->cores_for_workers ? s->cores_for_workers : to;
+    to = to > s->room ? s->room : to;
     if (now == 0 || to <= now) {
         v->action = VX_ACTION_ADVISE;
         v->gain = alone;
@@ -107,7 +108,7 @@ static void claim_cores(const struct vx_tune_window *w, const struct shares *s,
     v->action = VX_ACTION_WORKERS;
     v->from = now;
     v->to = to;
-    v->gain = tune_gain(s, share_of_cores(w, to) / share_of_cores(w, now));
+    v->gain = tune_gain(s, share_of_cores(w, s, to) / share_of_cores(w, s, now));
 }
 
 static void runqueue_figure(const struct vx_tune_window *w, const struct shares *s,
@@ -138,10 +139,13 @@ static void saturated(const struct vx_tune_window *w, const struct shares *s,
     tune_figure(v, "cores", "cores", w->host.cores);
     tune_figure(v, "workers_wanted", "1", s->wanted);
     runqueue_figure(w, s, v);
-    bool too_many = w->loader.workers > s->fitting;
-    v->action = too_many ? VX_ACTION_WORKERS : VX_ACTION_ADVISE;
-    v->from = w->loader.workers;
-    v->to = s->fitting;
+    claim_cores(w, s, v);
+    if (w->loader.workers > s->room) {
+        v->action = VX_ACTION_WORKERS;
+        v->from = w->loader.workers;
+        v->to = s->room;
+        v->gain = 0;
+    }
     v->lacking = ~w->have & (VX_TUNE_HAVE_SCHEDSTAT | VX_TUNE_HAVE_FOREIGN);
 }
 
@@ -175,7 +179,7 @@ bool judge_loader(const struct vx_tune_window *w, const struct shares *s, struct
         judge_reading(w, s, ret);
     } else if (!s->cpu_short) {
         bound(w, s, ret);
-    } else if (neighbours_fault(w)) {
+    } else if (neighbours_fault(w, s)) {
         neighbour(w, s, ret);
     } else {
         saturated(w, s, ret);

@@ -28,7 +28,7 @@ static bool cpu_short(const struct vx_tune_window *w, const struct shares *s) {
     /* workers that mostly sleep, and do not queue, find a core even on a full machine */
     bool sleeps = w->have & VX_TUNE_HAVE_SCHEDSTAT && !computes;
     bool full = w->host.cores > 0 && s->idle_cores < TUNE_IDLE_CORES && !sleeps;
-    bool crowded = w->loader.workers > s->cores_for_workers && s->busy > 0.8 && computes;
+    bool crowded = w->loader.workers > s->room && s->busy > 0.8 && computes;
     return queue || throttled || full || crowded;
 }
 
@@ -42,6 +42,9 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
     double wait = w->step.phase[VX_TUNE_WAIT_LOADER];
     double foreign = w->have & VX_TUNE_HAVE_FOREIGN ? h->foreign_cores : 0;
     double left = h->cores - h->trainer_cores;
+    /* what a worker does without a core is reading or sleeping only where the queue is known */
+    bool told = w->have & VX_TUNE_HAVE_SCHEDSTAT && work > queue;
+    double each = told ? fmin(fmax(l->cpu / (work - queue), 0.05), 1) : 1;
     struct shares s = {
         .wait = ratio(wait, w->step.wall),
         .step = ratio(w->step.wall, w->step.n),
@@ -56,11 +59,9 @@ void tune_shares(const struct vx_tune_window *w, struct shares *ret) {
                       ? clamp01(ratio((double)l->bytes_device, (double)l->bytes_read))
                       : 0,
         .idle_cores = fmax(h->cores - h->own_cores - foreign, 0),
-        .cores_for_workers = left < 1.5 ? 1 : (uint32_t)(left + 0.5),
+        .each = each,
+        .room = left < 1.5 * each ? 1 : (uint32_t)(left / each + 0.5),
     };
-    double on_core = fmin(fmax(ratio(l->cpu, work - queue), 0.05), 1);
-    bool told = w->have & VX_TUNE_HAVE_SCHEDSTAT && l->cpu > 0;
-    s.fitting = told ? (uint32_t)(s.cores_for_workers / on_core) : s.cores_for_workers;
     s.wanted = vx_tune_workers_wanted(w->step.batch, s.sample_quiet, s.step_rest);
     s.cpu_short = cpu_short(w, &s);
     *ret = s;

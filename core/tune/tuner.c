@@ -173,13 +173,19 @@ static bool overdrawn(const struct vx_tuner *t, const struct vx_tune_window *w) 
     return t->trial.why == VX_VERDICT_GPU_BOUND && work > BUSY_MOST * (work + l->wait_slot);
 }
 
+/* Where noise hides the change to the end the verdict's word counts too. */
+static bool as_predicted(const struct vx_tuner *t, double change) {
+    return t->trial.predicted < 0 && -change > fmax(-t->trial.predicted / 4, LEAST_GAIN);
+}
+
 enum finding { UNCLEAR, GOOD, BAD };
 
 static enum finding judge_trial(const struct vx_tuner *t, const struct vx_tune_window *w,
                                 double change, double noise) {
     bool last = vx_measure_full(&t->seen);
     if (t->for_speed) {
-        return -change > fmax(noise, LEAST_GAIN) ? GOOD : change > noise || last ? BAD : UNCLEAR;
+        bool gains = -change > fmax(noise, LEAST_GAIN) || (last && as_predicted(t, change));
+        return gains ? GOOD : change > noise || last ? BAD : UNCLEAR;
     }
     if (overdrawn(t, w) || change > fmax(noise, MOST_LOSS)) {
         return BAD;
@@ -334,7 +340,8 @@ static void begin_trial(struct vx_tuner *t, double now, const struct vx_tune_win
                         struct vx_decision *d) {
     d->kind = VX_DECISION_CHANGE;
     t->before = vx_measure_step(&t->seen, &t->before_error);
-    t->for_speed = d->why != VX_VERDICT_GPU_BOUND && d->why != VX_VERDICT_AUGMENT_SATURATED;
+    t->for_speed = d->why != VX_VERDICT_GPU_BOUND &&
+                   (d->why != VX_VERDICT_AUGMENT_SATURATED || d->to > d->from);
     apply(t, d, now, w);
     t->trial = *d;
     t->on_trial = true;

@@ -4,10 +4,10 @@
  * that before, the noise of both estimated. What was meant to make steps faster stays where it did
  * by more than the noise; what was meant to give cores or memory back stays where steps did not get
  * slower. Where the noise hides which, steps are counted for longer, before the change and after
- * it, up to VX_MEASURE_WINDOWS windows; what does not show by then is taken back. Workers go to N*
- * first (verdict.h), by ones after that, and are given back only where fewer were enough for half a
- * minute on end. A change that was taken back is not tried again for a while, each time twice as
- * long.
+ * it, up to VX_MEASURE_WINDOWS windows; what noise hides even then stays only where a quarter of
+ * the gain that was predicted was measured. Workers go to N* first (verdict.h), by ones after that,
+ * and are given back only where fewer were enough for half a minute on end. A change that was taken
+ * back is not tried again for a while, each time twice as long.
  *
  * Where the store is read from is asked for rather than turned: the session may decide otherwise,
  * and then copies. The trial waits for its answer (vx_tuner_stands) and for the copying

@@ -96,11 +96,17 @@ Test(tune_judge, more_workers_than_cores) {
     m.cores = 2;
     m.workers = 6;
     m.step = 0.02;
-    struct vx_verdict v = judge_machine(&m);
+    struct vx_tune_window w;
+    machine_window(&m, 10, 0, &w);
+    struct vx_verdict v = first(&w);
     cr_expect_eq(v.code, VX_VERDICT_AUGMENT_SATURATED);
     cr_expect_eq(v.action, VX_ACTION_WORKERS);
     cr_expect_eq(v.to, 2);
     cr_expect_eq(figure(&v, "workers_wanted"), 7);
+    w.have &= ~(uint32_t)VX_TUNE_HAVE_SCHEDSTAT; /* each at half a core: for want of more */
+    v = first(&w);
+    cr_expect_eq(v.code, VX_VERDICT_AUGMENT_SATURATED);
+    cr_expect_eq(v.to, 2);
 }
 
 Test(tune_judge, all_cores_busy_with_as_many_workers) {
@@ -160,7 +166,9 @@ Test(tune_judge, a_neighbour_on_all_cores) {
     /* a worker less than cores: another one gets more of what is shared */
     cr_expect_eq(v.action, VX_ACTION_WORKERS);
     cr_expect_eq(v.to, 4);
-    cr_expect_float_eq(v.gain, 1 - 3 / 6.4 / (4 / 7.4), 1e-6, "%g", v.gain);
+    double each = 0.05 / 0.052;
+    double now = 3 / (3 * each + 3.4), then = 4 / (4 * each + 3.4);
+    cr_expect_float_eq(v.gain, 1 - now / then, 1e-6, "%g", v.gain);
     m.workers = 4;
     machine_window(&m, 10, 0, &w);
     v = first(&w);
@@ -171,6 +179,32 @@ Test(tune_judge, a_neighbour_on_all_cores) {
     v = first(&w);
     cr_expect_eq(v.code, VX_VERDICT_AUGMENT_SATURATED);
     cr_expect(v.lacking & VX_TUNE_HAVE_FOREIGN);
+}
+
+/* Ten samples at a time that sleep most of theirs fit on two cores, busy as those are. */
+Test(tune_judge, workers_that_sleep_need_less_than_a_core) {
+    struct machine m = healthy();
+    m.cores = 2;
+    m.foreign = 1.5;
+    m.workers = 2;
+    m.sample_cpu = 0.006;
+    m.sample_other = 0.054;
+    m.step = 0.024;
+    struct vx_tune_window w;
+    machine_window(&m, 10, 0, &w);
+    w.loader.augment += w.loader.read;
+    w.loader.runqueue = 0.2 * w.loader.augment;
+    w.loader.augment += w.loader.runqueue;
+    w.loader.read = 0;
+    struct vx_verdict v = first(&w);
+    cr_expect_eq(v.code, VX_VERDICT_NEIGHBOUR_CONTENTION);
+    cr_expect_eq(v.action, VX_ACTION_WORKERS);
+    cr_expect_eq(v.to, 8, "%g", v.to); /* 2 x 72 ms / (0.85 x 24 ms) */
+    cr_expect_gt(v.gain, 0.5, "%g", v.gain);
+    w.have &= ~(uint32_t)VX_TUNE_HAVE_FOREIGN; /* whoever it is that has the cores */
+    v = first(&w);
+    cr_expect_eq(v.code, VX_VERDICT_AUGMENT_SATURATED);
+    cr_expect_eq(v.to, 8, "%g", v.to);
 }
 
 /* Uneven samples: workers idle for half the time, and yet the device waits. */

@@ -171,6 +171,22 @@ Test(tune_tuner, what_does_not_show_in_the_end_is_taken_back) {
     cr_expect_eq(steps_of(&s, 0.1, 45), VX_DECISION_NONE); /* not at once again */
 }
 
+/* Within the noise to the end: a quarter of what was predicted is 3.75 %. */
+Test(tune_tuner, some_of_what_was_predicted_is_enough_in_the_end) {
+    static const struct {
+        double after;
+        enum vx_decision_kind kind;
+    } table[] = {{0.096, VX_DECISION_KEPT}, {0.097, VX_DECISION_REVERTED}};
+    for (size_t i = 0; i < 2; i++) {
+        struct told s;
+        tell_of(&s, VX_VERDICT_AUGMENT_BOUND, VX_ACTION_WORKERS, 3, 0.15);
+        s.w.step.deviation = 0.2;
+        cr_assert_eq(steps_of(&s, 0.1, 70), VX_DECISION_CHANGE);
+        cr_assert_eq(steps_of(&s, table[i].after, 100), table[i].kind);
+        cr_expect_gt(s.d.noise, -s.d.measured, "%g", s.d.noise);
+    }
+}
+
 /* One of two workers seems enough in some windows: too few to give it back by. */
 Test(tune_tuner, a_worker_is_not_given_back_by_chance) {
     struct told s;
