@@ -149,8 +149,9 @@ static int recover(struct vx_app *app, struct vx_err *err) {
 
 static int start_parts(struct vx_app *app, struct vx_err *err) {
     app->post = vx_post_create(&app->loop, err);
-    app->telemetry =
-        app->post ? vx_telemetry_create(app->config.nvml, app->config.dcgm_names == 1, err) : NULL;
+    app->telemetry = app->post ? vx_telemetry_create(app->config.nvml, app->config.dcgm_names == 1,
+                                                     (uint32_t)app->config.cores, err)
+                               : NULL;
     if (!app->telemetry) {
         return VX_E_INTERNAL;
     }

@@ -134,7 +134,7 @@ void observe(struct observation *o, uint64_t now_ns, int64_t wall_ms) {
         return; /* nobody asks: /proc is left alone */
     }
     vx_host_look(o->watch, now_ns, &host);
-    share_cores(o, host.cores);
+    share_cores(o, o->cores ? o->cores : host.cores);
     for (struct watched *w = o->list; w; w = w->next) {
         observe_session(o, w, &host, now_ns, wall_ms);
     }

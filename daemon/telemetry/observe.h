@@ -16,6 +16,7 @@ struct observation {
     struct vx_host_watch *watch; /* owned by the telemetry thread's struct */
     pthread_mutex_t *lock;       /* of the list's contents, for what readers see */
     struct watched *list;        /* does not change while observe() runs */
+    uint32_t cores;              /* to be shared; 0: those there are */
     uint64_t seconds;            /* looks so far: which samples are due */
 };
 

@@ -96,7 +96,8 @@ static void *sampler(void *arg) {
     }
 }
 
-struct vx_telemetry *vx_telemetry_create(const char *nvml, bool dcgm_names, struct vx_err *err) {
+struct vx_telemetry *vx_telemetry_create(const char *nvml, bool dcgm_names, uint32_t cores,
+                                         struct vx_err *err) {
     struct vx_telemetry *t = calloc(1, sizeof *t);
     if (!t) {
         vx_fail(err, VX_E_NOMEM, NULL, "starting the telemetry thread");
@@ -111,6 +112,7 @@ struct vx_telemetry *vx_telemetry_create(const char *nvml, bool dcgm_names, stru
     pthread_mutex_init(&t->lock, NULL);
     t->observation.lock = &t->lock;
     t->observation.gpus = &t->gpus;
+    t->observation.cores = cores;
     t->observation.watch = vx_host_watch_create("", (int32_t)getpid());
     if (!t->observation.watch) {
         free(t);

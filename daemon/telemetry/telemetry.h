@@ -43,8 +43,9 @@ struct vx_telemetry_job {
 };
 
 /* nvml: NVIDIA's management library, NULL for the driver's. dcgm_names: metrics under the names of
- * NVIDIA's exporter as well. */
-struct vx_telemetry *vx_telemetry_create(const char *nvml, bool dcgm_names, struct vx_err *err);
+ * NVIDIA's exporter as well. cores: that sessions side by side share; 0: those there are. */
+struct vx_telemetry *vx_telemetry_create(const char *nvml, bool dcgm_names, uint32_t cores,
+                                         struct vx_err *err);
 /* Ends the thread. */
 void vx_telemetry_free(struct vx_telemetry *t);
 
