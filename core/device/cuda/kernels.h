@@ -34,7 +34,7 @@ enum {
     VX_CUDA_MAX_HEADS = 8,
     VX_CUDA_MAX_CLASSES = 64,
     VX_CUDA_MAX_GRADS = 3,
-    VX_CUDA_WORKSPACE_HEAD = 4096,
+    VX_CUDA_WORKSPACE_HEAD = 65536,
     VX_CUDA_IGNORE = 255, /* target of a voxel that no term of the loss counts */
     VX_CUDA_NO_IGNORE = -32768
 };
