@@ -58,6 +58,9 @@ bool host_workspace_clean(const void *workspace);
 struct ref_tensor host_ref_tensor(const int shape[5]);
 void host_ref_free(struct ref_tensor *t);
 
+/* Largest magnitude. */
+double host_largest(const double *x, size_t count);
+
 /* Largest |got - want| / (2^-8 |want| + slack): at most 1 where got is want rounded to bfloat16,
  * but for slack. */
 double host_rounding_error(const struct host_tensor *got, const double *want, double slack);

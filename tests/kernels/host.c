@@ -161,3 +161,11 @@ double host_rounding_error(const struct host_tensor *got, const double *want, do
     }
     return worst;
 }
+
+double host_largest(const double *x, size_t count) {
+    double top = 0;
+    for (size_t i = 0; i < count; i++) {
+        top = fmax(top, fabs(x[i]));
+    }
+    return top;
+}

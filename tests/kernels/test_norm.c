@@ -125,14 +125,6 @@ static void run(struct norm_case *k, enum host_order order) {
     host_set_order(HOST_IN_ORDER);
 }
 
-static double largest(const double *x, size_t count) {
-    double top = 0;
-    for (size_t i = 0; i < count; i++) {
-        top = fmax(top, fabs(x[i]));
-    }
-    return top;
-}
-
 Test(kernels_norm, forward_and_gradients_are_the_definitions_rounded_once) {
     for (size_t i = 0; i < sizeof SHAPES / sizeof *SHAPES; i++) {
         struct norm_case k = make_case(&SHAPES[i]);
@@ -142,7 +134,7 @@ Test(kernels_norm, forward_and_gradients_are_the_definitions_rounded_once) {
         double e = host_rounding_error(&k.out, k.ref_out.value, lost * 4);
         cr_assert(e <= 1.01, "shape %zu: forward off by %g roundings", i, e);
         /* dx is a difference of terms of this size. */
-        double unit = largest(k.ref_out.grad, k.ref_out.count) * (double)k.moments[k.padded];
+        double unit = host_largest(k.ref_out.grad, k.ref_out.count) * (double)k.moments[k.padded];
         e = host_rounding_error(&k.dx, k.ref_in.grad, unit * (lost + 1e-5));
         cr_assert(e <= 1.01, "shape %zu: dx off by %g roundings", i, e);
         for (int c = 0; c < k.s.channels; c++) {

@@ -120,10 +120,10 @@ int vx_cuda_load_targets(const struct vx_cuda_targets *t, struct CUstream_st *st
 /* Heads are 1x1x1 convolutions without bias by cuDNN; the loss adds the bias and sums its gradient.
  */
 struct vx_cuda_head {
-    void *logits;           /* bfloat16 [n][voxels][padded], packed, before the bias */
-    void *dlogits;          /* the same shape, padded channels zero; may be logits */
-    const float *bias;      /* [classes]; NULL: none */
-    float *dbias;           /* [classes], overwritten; NULL: not wanted */
+    void *logits;      /* bfloat16 [n][voxels][padded], packed, before the bias */
+    void *dlogits;     /* the same shape, padded channels zero; may be logits where padded is 8 */
+    const float *bias; /* [classes]; NULL: none */
+    float *dbias;      /* [classes], overwritten; NULL: not wanted */
     const uint8_t *targets; /* [n][voxels] */
     int64_t voxels;         /* of one sample */
     float weight;           /* heads with weight 0 are left out by the caller */
