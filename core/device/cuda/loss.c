@@ -45,7 +45,8 @@ static void fill(const struct cuda_program *p, struct vx_cuda_loss *a) {
     for (int i = 0; i < p->n_heads; i++) {
         int head = p->heads[i], bias = bias_of(p, p->net.loss.logits[head]);
         a->heads[i].logits = cuda_at(p, &logits_of(p, head)->value);
-        a->heads[i].dlogits = a->heads[i].logits;
+        a->heads[i].dlogits =
+            p->learning ? cuda_at(p, &p->tensors[p->net.loss.logits[head]].grads[0]) : NULL;
         a->heads[i].bias = weights_at(p, bias);
         a->heads[i].dbias = p->learning && cuda_trained(p, bias)
                                 ? p->state->vector_grads + p->state->places[bias].grad_at
@@ -100,6 +101,14 @@ int cuda_load_targets(struct cuda_program *p, const struct cuda_slot *slot) {
     return p->device->api->load_targets(&t, p->device->compute);
 }
 
+/* Narrow logits are overwritten by their gradient. */
+static int place_gradient(struct cuda_program *p, int tensor, struct vx_err *err) {
+    const struct cuda_tensor *t = &p->tensors[tensor];
+    struct cuda_view view = t->value;
+    int rc = t->padded == VX_CUDA_LANES ? VX_OK : cuda_new_packed(p, t, &view, err);
+    return rc != VX_OK ? rc : cuda_add_grad(p, tensor, &view, err);
+}
+
 int cuda_build_loss(struct cuda_program *p, struct vx_err *err) {
     struct vx_cuda_loss *a = cuda_allocate(p, sizeof *a, err);
     int rc = a ? make_targets(p, err) : VX_E_NOMEM;
@@ -113,21 +122,20 @@ int cuda_build_loss(struct cuda_program *p, struct vx_err *err) {
     /* Its own, as sums go from forward to backward in it; kept, as its head stays zero from run to
      * run. */
     cuda_keep(p, &p->loss_workspace);
-    struct cuda_view uses[2 * VX_MAX_HEADS + 2] = {p->result, p->loss_workspace};
+    struct cuda_view uses[3 * VX_MAX_HEADS + 2] = {p->result, p->loss_workspace};
     int n = 2;
     for (int i = 0; i < p->n_heads; i++) {
         uses[n++] = logits_of(p, p->heads[i])->value;
         uses[n++] = p->targets[p->heads[i]];
     }
     rc = cuda_add_step(p, "loss", -1, run_forward, a, uses, n, err);
-    if (rc == VX_OK && p->learning) {
-        rc = cuda_add_step(p, "loss backward", -1, run_backward, a, uses, n, err);
-    }
     for (int i = 0; rc == VX_OK && p->learning && i < p->n_heads; i++) {
-        int tensor = p->net.loss.logits[p->heads[i]];
-        rc = cuda_add_grad(p, tensor, &p->tensors[tensor].value, err);
+        rc = place_gradient(p, p->net.loss.logits[p->heads[i]], err);
+        uses[n++] = logits_of(p, p->heads[i])->grads[0];
     }
-    return rc;
+    return rc == VX_OK && p->learning
+               ? cuda_add_step(p, "loss backward", -1, run_backward, a, uses, n, err)
+               : rc;
 }
 
 static struct vx_cuda_optimizer optimizer_of(const struct cuda_program *p) {
