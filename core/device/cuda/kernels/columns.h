@@ -11,7 +11,8 @@
 
 enum {
     VX_GROUP_LANES = 8,
-    VX_BLOCKS = 528,   /* four for each of 132 multiprocessors: one wave on a H100 or H200 */
+    VX_SUM_BLOCKS = 528,  /* four for each of 132 multiprocessors; every block costs a partial */
+    VX_MAP_BLOCKS = 2112, /* where nothing is summed: smaller pieces end more evenly */
     VX_ROW_VOXELS = 4, /* at least this many for a thread before another chunk is worth a block */
     VX_COUNTERS = VX_CUDA_WORKSPACE_HEAD / 4
 };
@@ -35,7 +36,7 @@ struct vx_columns_shared {
     bool last;
 };
 
-VX_INLINE struct vx_grid vx_grid_of(int n, int padded, int64_t voxels) {
+VX_INLINE struct vx_grid vx_grid_of(int n, int padded, int64_t voxels, int blocks) {
     struct vx_grid g;
     int lanes = padded / VX_CUDA_LANES;
     g.n = n;
@@ -44,7 +45,7 @@ VX_INLINE struct vx_grid vx_grid_of(int n, int padded, int64_t voxels) {
     g.groups = (lanes + VX_GROUP_LANES - 1) / VX_GROUP_LANES;
     g.lanes = (lanes + g.groups - 1) / g.groups;
     g.rows = VX_THREADS / g.lanes;
-    int64_t wanted = VX_BLOCKS / ((int64_t)n * g.groups);
+    int64_t wanted = blocks / ((int64_t)n * g.groups);
     int64_t per = vx_pieces(voxels, wanted > 0 ? wanted : 1);
     per = per < (int64_t)g.rows * VX_ROW_VOXELS ? (int64_t)g.rows * VX_ROW_VOXELS : per;
     g.per = vx_pieces(per, g.rows) * g.rows;

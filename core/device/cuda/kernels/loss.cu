@@ -39,7 +39,7 @@ int vx_cuda_logit_channels(int classes) {
 static size_t lay_out(const struct vx_cuda_loss *loss, struct loss_arguments *a) {
     int64_t units = (int64_t)loss->n_heads * loss->n * loss->padded, blocks = 0;
     for (int h = 0; h < loss->n_heads; h++) {
-        a->grid[h] = vx_grid_of(loss->n, loss->padded, loss->heads[h].voxels);
+        a->grid[h] = vx_grid_of(loss->n, loss->padded, loss->heads[h].voxels, VX_SUM_BLOCKS);
         a->first_block[h] = blocks;
         blocks += vx_grid_blocks(&a->grid[h]);
         a->first_block[h + 1] = blocks;

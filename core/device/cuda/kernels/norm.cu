@@ -4,16 +4,33 @@
 VX_KERNEL(norm_moments, struct norm_arguments, struct norm_registers, struct norm_shared,
           NORM_MOMENTS_PHASES, 4)
 VX_KERNEL(norm_forward, struct norm_arguments, struct vx_nothing, struct vx_nothing, 1, 4)
-VX_KERNEL(norm_sums, struct norm_arguments, struct norm_registers, struct vx_columns_shared,
-          NORM_SUMS_PHASES, 2)
-VX_KERNEL(norm_backward, struct norm_arguments, struct vx_nothing, struct vx_nothing, 1, 2)
+
+/* One kernel each for a gradient from one place and from several. */
+#define NORM_BACKWARD(which, several, at_least)                                                    \
+    VX_INLINE void norm_sums_##which(int phase, const struct norm_arguments *a, int block,         \
+                                     int thread, struct norm_registers *r,                         \
+                                     struct vx_columns_shared *s) {                                \
+        norm_sums(phase, a, block, thread, several, r, s);                                         \
+    }                                                                                              \
+    VX_INLINE void norm_backward_##which(int phase, const struct norm_arguments *a, int block,     \
+                                         int thread, struct vx_nothing *r, struct vx_nothing *s) { \
+        (void)phase, (void)r, (void)s;                                                             \
+        norm_backward(a, block, thread, several);                                                  \
+    }                                                                                              \
+    VX_KERNEL(norm_sums_##which, struct norm_arguments, struct norm_registers,                     \
+              struct vx_columns_shared, NORM_SUMS_PHASES, at_least)                                \
+    VX_KERNEL(norm_backward_##which, struct norm_arguments, struct vx_nothing, struct vx_nothing,  \
+              1, at_least)
+
+NORM_BACKWARD(one, false, 3)
+NORM_BACKWARD(several, true, 2)
 
 static int64_t sums_count(const struct vx_grid *g) {
     return (int64_t)g->n * 2 * g->padded;
 }
 
 size_t vx_cuda_norm_workspace(int n, int padded, int64_t voxels) {
-    struct vx_grid g = vx_grid_of(n, padded, voxels);
+    struct vx_grid g = vx_grid_of(n, padded, voxels, VX_SUM_BLOCKS);
     return VX_CUDA_WORKSPACE_HEAD + (size_t)sums_count(&g) * sizeof(float) +
            vx_partials_bytes(&g, 2);
 }
@@ -24,7 +41,7 @@ static int arguments_of(const struct vx_cuda_norm *norm, struct norm_arguments *
         norm->padded % VX_CUDA_LANES != 0) {
         return VX_BAD_VALUE;
     }
-    ret->grid = vx_grid_of(norm->n, norm->padded, norm->voxels);
+    ret->grid = vx_grid_of(norm->n, norm->padded, norm->voxels, VX_SUM_BLOCKS);
     ret->channels = norm->channels;
     ret->eps = norm->eps;
     ret->slope = norm->slope;
@@ -49,6 +66,7 @@ int vx_cuda_norm_forward(const struct vx_cuda_norm *norm, struct vx_cuda_view x,
     a.out = out;
     a.copy = copy;
     rc = norm_moments_launch(&a, vx_grid_blocks(&a.grid), stream);
+    a.grid = vx_grid_of(norm->n, norm->padded, norm->voxels, VX_MAP_BLOCKS);
     return rc != 0 ? rc : norm_forward_launch(&a, vx_grid_blocks(&a.grid), stream);
 }
 
@@ -68,6 +86,14 @@ int vx_cuda_norm_backward(const struct vx_cuda_norm *norm, struct vx_cuda_view x
     for (int i = 0; i < n_grads; i++) {
         a.grads[i] = grads[i];
     }
-    rc = norm_sums_launch(&a, vx_grid_blocks(&a.grid), stream);
-    return rc != 0 ? rc : norm_backward_launch(&a, vx_grid_blocks(&a.grid), stream);
+    int64_t blocks = vx_grid_blocks(&a.grid);
+    rc = n_grads == 1 ? norm_sums_one_launch(&a, blocks, stream)
+                      : norm_sums_several_launch(&a, blocks, stream);
+    if (rc != 0) {
+        return rc;
+    }
+    a.grid = vx_grid_of(norm->n, norm->padded, norm->voxels, VX_MAP_BLOCKS);
+    blocks = vx_grid_blocks(&a.grid);
+    return n_grads == 1 ? norm_backward_one_launch(&a, blocks, stream)
+                        : norm_backward_several_launch(&a, blocks, stream);
 }

@@ -239,10 +239,16 @@ VX_INLINE void norm_forward(int phase, const struct norm_arguments *a, int block
 
 /* --- backward, first launch --- */
 
-/* The gradient of the output: the sum of its sources, in their order. */
+/* The gradient of the output: the sum of its sources, in their order. Most have one, and the
+ * kernels for those keep fewer registers. */
 VX_INLINE void norm_load_gradient(const struct norm_arguments *a, const struct vx_place *p,
-                                  int64_t voxel, float ret[8]) {
+                                  int64_t voxel, bool several, float ret[8]) {
     struct vx_pack8 packs[VX_CUDA_MAX_GRADS];
+    if (!several) {
+        packs[0] = vx_load8(a->grads[0].data, norm_element(&a->grid, p, voxel, &a->grads[0]));
+        vx_unpack8(&packs[0], ret);
+        return;
+    }
     VX_UNROLL for (int k = 0; k < VX_CUDA_MAX_GRADS; k++) {
         if (k < a->n_grads) {
             packs[k] = vx_load8(a->grads[k].data, norm_element(&a->grid, p, voxel, &a->grads[k]));
@@ -268,7 +274,8 @@ VX_INLINE void norm_through_activation(const struct norm_arguments *a, const flo
     }
 }
 
-VX_INLINE void norm_thread_sums(const struct norm_arguments *a, struct norm_registers *r) {
+VX_INLINE void norm_thread_sums(const struct norm_arguments *a, bool several,
+                                struct norm_registers *r) {
     const struct vx_place *p = &r->p;
     float scale[8], shift[8], mean[8], inverse[8];
     VX_UNROLL for (int i = 0; i < 8; i++) {
@@ -280,7 +287,6 @@ VX_INLINE void norm_thread_sums(const struct norm_arguments *a, struct norm_regi
     const float *moments = a->moments + (int64_t)p->n * 2 * a->grid.padded + p->channel;
     norm_affine(a, p, scale, shift);
     vx_load_floats(moments, 0, mean);
-    vx_load_floats(moments, a->grid.padded, inverse);
     int64_t rows = a->grid.rows;
     for (int64_t v = p->first + p->row; v < p->end; v += 2 * rows) {
         struct vx_pack8 pack[2];
@@ -288,7 +294,7 @@ VX_INLINE void norm_thread_sums(const struct norm_arguments *a, struct norm_regi
         VX_UNROLL for (int j = 0; j < 2; j++) {
             int64_t at = vx_at_most(v + j * rows, p->end - 1);
             pack[j] = vx_load8(a->x.data, norm_element(&a->grid, p, at, &a->x));
-            norm_load_gradient(a, p, at, g[j]);
+            norm_load_gradient(a, p, at, several, g[j]);
         }
         VX_UNROLL for (int j = 0; j < 2; j++) {
             vx_unpack8(&pack[j], x);
@@ -301,6 +307,7 @@ VX_INLINE void norm_thread_sums(const struct norm_arguments *a, struct norm_regi
             }
         }
     }
+    vx_load_floats(moments, a->grid.padded, inverse);
     VX_UNROLL for (int i = 0; i < 8; i++) {
         r->second[i] *= inverse[i];
     }
@@ -309,11 +316,11 @@ VX_INLINE void norm_thread_sums(const struct norm_arguments *a, struct norm_regi
 enum { NORM_SUMS_PHASES = 11 };
 
 VX_INLINE void norm_sums(int phase, const struct norm_arguments *a, int block, int thread,
-                         struct norm_registers *r, struct vx_columns_shared *s) {
+                         bool several, struct norm_registers *r, struct vx_columns_shared *s) {
     const struct vx_grid *g = &a->grid;
     if (phase == 0) {
         r->p = vx_place_of(g, block, thread);
-        norm_thread_sums(a, r);
+        norm_thread_sums(a, several, r);
     }
     if (phase < 6) {
         vx_columns_reduce(phase % 3, g, &r->p, thread, phase < 3 ? r->first : r->second,
@@ -371,9 +378,7 @@ VX_INLINE void norm_affine_gradients(const struct norm_arguments *a, const struc
     }
 }
 
-VX_INLINE void norm_backward(int phase, const struct norm_arguments *a, int block, int thread,
-                             struct vx_nothing *r, struct vx_nothing *s) {
-    (void)phase, (void)r, (void)s;
+VX_INLINE void norm_backward(const struct norm_arguments *a, int block, int thread, bool several) {
     struct vx_place p = vx_place_of(&a->grid, block, thread);
     if (!p.active) {
         return;
@@ -391,7 +396,7 @@ VX_INLINE void norm_backward(int phase, const struct norm_arguments *a, int bloc
         VX_UNROLL for (int j = 0; j < 2; j++) {
             int64_t at = vx_at_most(v + j * rows, p.end - 1);
             pack[j] = vx_load8(a->x.data, norm_element(&a->grid, &p, at, &a->x));
-            norm_load_gradient(a, &p, at, g[j]);
+            norm_load_gradient(a, &p, at, several, g[j]);
         }
         VX_UNROLL for (int j = 0; j < 2; j++) {
             vx_unpack8(&pack[j], x);

@@ -6,7 +6,7 @@ VX_KERNEL(optimizer_norm, struct optimizer_arguments, struct vx_nothing, struct 
 VX_KERNEL(optimizer_update, struct optimizer_arguments, struct vx_nothing, struct vx_nothing, 1, 4)
 
 size_t vx_cuda_optimizer_workspace(void) {
-    return VX_CUDA_WORKSPACE_HEAD + VX_BLOCKS * sizeof(double);
+    return VX_CUDA_WORKSPACE_HEAD + VX_SUM_BLOCKS * sizeof(double);
 }
 
 static int arguments_of(const struct vx_cuda_optimizer *o, struct optimizer_arguments *ret) {
@@ -21,7 +21,7 @@ static int arguments_of(const struct vx_cuda_optimizer *o, struct optimizer_argu
 int vx_cuda_gradient_norm(const struct vx_cuda_optimizer *o, struct CUstream_st *stream) {
     struct optimizer_arguments a;
     int rc = arguments_of(o, &a);
-    return rc != 0 ? rc : optimizer_norm_launch(&a, VX_BLOCKS, stream);
+    return rc != 0 ? rc : optimizer_norm_launch(&a, VX_SUM_BLOCKS, stream);
 }
 
 int vx_cuda_update(const struct vx_cuda_optimizer *o, struct CUstream_st *stream) {

@@ -8,7 +8,7 @@
 struct optimizer_arguments {
     struct vx_cuda_optimizer o;
     uint32_t *counter;
-    double *partials; /* [VX_BLOCKS] */
+    double *partials; /* [VX_SUM_BLOCKS] */
 };
 
 struct optimizer_shared {
@@ -28,7 +28,7 @@ VX_INLINE void optimizer_gradient(const struct vx_cuda_optimizer *o, int64_t at,
 
 VX_INLINE double optimizer_thread_squares(const struct vx_cuda_optimizer *o, int block,
                                           int thread) {
-    const int64_t step = (int64_t)VX_BLOCKS * VX_THREADS * 8, all = o->n_filters + o->n_vectors;
+    const int64_t step = (int64_t)VX_SUM_BLOCKS * VX_THREADS * 8, all = o->n_filters + o->n_vectors;
     float sum[8] = {0, 0, 0, 0, 0, 0, 0, 0};
     for (int64_t at = ((int64_t)block * VX_THREADS + thread) * 8; at < all; at += 4 * step) {
         float g[4][8];
@@ -81,11 +81,11 @@ VX_INLINE void optimizer_norm(int phase, const struct optimizer_arguments *a, in
         }
     } else if (phase == 3) {
         if (thread == 0) {
-            s->last = vx_arrive(a->counter, VX_BLOCKS);
+            s->last = vx_arrive(a->counter, VX_SUM_BLOCKS);
         }
     } else if (phase == 4 && s->last) {
         double sum = 0;
-        for (int i = thread; i < VX_BLOCKS; i += VX_THREADS) {
+        for (int i = thread; i < VX_SUM_BLOCKS; i += VX_THREADS) {
             sum += vx_fresh_double(a->partials + i);
         }
         s->sums[thread] = sum;

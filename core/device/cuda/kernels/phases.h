@@ -4,9 +4,9 @@
  * A kernel is a function name(phase, arguments, block, thread, registers, shared) and its number of
  * phases; a barrier stands between two phases, and nothing else orders the threads of a block.
  * nvcc makes a __global__ function of it, in which the phases are unrolled. gcc (VX_ON_HOST, see
- * tests/device/cuda) makes loops over blocks, phases and threads, in orders that the test may turn
- * round: what depends on a missing barrier or on the order of blocks then changes its bits. Both
- * compilers round alike: no contraction, vx_fma where one rounding is meant. C subset only. */
+ * tests/device/kernels) makes loops over blocks, phases and threads, in orders that the test may
+ * turn round: what depends on a missing barrier or on the order of blocks then changes its bits.
+ * Both compilers round alike: no contraction, vx_fma where one rounding is meant. C subset only. */
 #ifndef VX_DEVICE_CUDA_KERNELS_PHASES_H
 #define VX_DEVICE_CUDA_KERNELS_PHASES_H
 

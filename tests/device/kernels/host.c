@@ -1,4 +1,4 @@
-#include "kernels/fixture.h"
+#include "device/kernels/fixture.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* Targets and loss of all heads: kernels on the CPU against the definitions in double. */
-#include "kernels/fixture.h"
+#include "device/kernels/fixture.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,6 +1,6 @@
 /* Instance norm, affine map and leaky ReLU: kernels on the CPU against the definitions in double.
  */
-#include "kernels/fixture.h"
+#include "device/kernels/fixture.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,5 +1,5 @@
 /* Moves with a bias, input images, filters: kernels on the CPU against plain loops. */
-#include "kernels/fixture.h"
+#include "device/kernels/fixture.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

@@ -1,5 +1,5 @@
 /* Gradient norm and update: kernels on the CPU against the formulas in double. */
-#include "kernels/fixture.h"
+#include "device/kernels/fixture.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
