@@ -1,6 +1,6 @@
 #include "naive_conv.h"
 
-#include "kernels/fixture.h"
+#include "device/kernels/fixture.h"
 
 #include <stdlib.h>
 #include <string.h>
