@@ -33,6 +33,8 @@ Test(cuda_choose, workspace_that_could_hold_a_tensor_is_a_hidden_copy) {
     cr_assert_eq(dnn_fitness(&plan, &conv, LIMIT), DNN_FIT, "partial sums are no copy");
     plan.workspace = plan.split = LIMIT + 1;
     cr_assert_eq(dnn_fitness(&plan, &conv, LIMIT), DNN_WORKSPACE_TOO_LARGE);
+    plan.varying = true;
+    cr_assert_eq(dnn_fitness(&plan, &conv, LIMIT), DNN_VARYING);
     plan.tensor_core = false;
     cr_assert_eq(dnn_fitness(&plan, &conv, LIMIT), DNN_NO_TENSOR_CORES);
 }

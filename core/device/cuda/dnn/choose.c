@@ -70,17 +70,17 @@ static bool confirmed(struct dnn_plan *list, int timed, int i, const struct dnn_
 
 static int none_fit(const struct dnn_plan *list, int n, const struct dnn_conv *c,
                     enum dnn_direction direction, size_t limit, struct vx_err *err) {
-    int why[4] = {0};
+    int why[5] = {0};
     for (int i = 0; i < n; i++) {
         why[dnn_fitness(&list[i], c, limit)]++;
     }
     return vx_fail(err, VX_E_UNSUPPORTED, "no_plan",
                    "none of cuDNN's %d plans for the %s direction of a convolution %d -> %d "
                    "channels, %dx%dx%d is fit: %d without tensor cores, %d over %zu bytes of "
-                   "workspace, %d that copy a tensor",
+                   "workspace, %d that copy a tensor, %d not repeatable",
                    n, dnn_direction_name(direction), c->in_channels, c->out_channels, c->in[0],
                    c->in[1], c->in[2], why[DNN_NO_TENSOR_CORES], why[DNN_WORKSPACE_TOO_LARGE],
-                   limit, why[DNN_HIDDEN_COPY]);
+                   limit, why[DNN_HIDDEN_COPY], why[DNN_VARYING]);
 }
 
 static int choose_by_trial(struct dnn_plan *list, int n, const struct dnn_conv *c,

@@ -8,8 +8,9 @@
  * transposed convolution is the DATA direction of the convolution that its gradient is.
  *
  * Plans come from heuristics mode A, then from the fallback list. One is fit for use (dnn_fitness)
- * when it runs on tensor cores, asks for no more workspace than allowed, and none of that can be a
- * repacked copy of a tensor. Threads: one at a time per context. */
+ * when it runs on tensor cores, gives the same bits each time, asks for no more workspace than
+ * allowed, and none of that can be a repacked copy of a tensor. Threads: one at a time per context.
+ */
 #ifndef VX_DEVICE_CUDA_DNN_H
 #define VX_DEVICE_CUDA_DNN_H
 
@@ -36,6 +37,7 @@ struct dnn_plan {
     int rank;             /* place in the heuristics' order, fallbacks last */
     bool fallback;        /* not from mode A */
     bool tensor_core;     /* the engine's note says so */
+    bool varying;         /* the engine's note says that results differ from run to run */
     size_t workspace;     /* bytes, at most */
     size_t split;         /* of them explained by partial sums of a split reduction */
     double ms;            /* as measured; negative: not */
@@ -47,6 +49,7 @@ enum dnn_fitness {
     DNN_NO_TENSOR_CORES,
     DNN_WORKSPACE_TOO_LARGE,
     DNN_HIDDEN_COPY, /* workspace that could hold a repacked x or y */
+    DNN_VARYING,     /* not repeatable */
 };
 
 /* 90200 for 9.2.0. */

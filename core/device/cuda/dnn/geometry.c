@@ -27,6 +27,9 @@ enum dnn_fitness dnn_fitness(const struct dnn_plan *plan, const struct dnn_conv 
     if (!plan->tensor_core) {
         return DNN_NO_TENSOR_CORES;
     }
+    if (plan->varying) {
+        return DNN_VARYING;
+    }
     if (plan->workspace > limit) {
         return DNN_WORKSPACE_TOO_LARGE;
     }

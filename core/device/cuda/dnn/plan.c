@@ -51,6 +51,7 @@ static void describe_engine(struct dnn_scope *s, desc_t config, struct dnn_plan 
                                  notes) == CUDNN_STATUS_SUCCESS) {
         for (int64_t i = 0; i < n && i < 16; i++) {
             plan->tensor_core |= notes[i] == CUDNN_NUMERICAL_NOTE_TENSOR_CORE;
+            plan->varying |= notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
         }
     }
 }
