@@ -1,7 +1,7 @@
 /* Tiles cut, added and divided: kernels on the CPU by the rules of infer/sliding.h, with a
  * network that gives its input back. */
-#include "infer/sliding.h"
 #include "device/kernels/fixture.h"
+#include "infer/sliding.h"
 
 #include <criterion/criterion.h>
 #include <math.h>

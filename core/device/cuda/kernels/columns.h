@@ -101,7 +101,7 @@ VX_INLINE void vx_columns_put(const struct vx_grid *g, const struct vx_place *p,
     float *to = s->values + p->row * vx_grid_width(g) + p->lane * VX_CUDA_LANES;
     if (p->row < g->rows) {
         VX_UNROLL for (int i = 0; i < 8; i++) {
-            to[i] = p->active ? value[i] : 0.0f;
+            to[i] = value[i]; /* past the padded channels: read by nobody */
         }
     }
 }

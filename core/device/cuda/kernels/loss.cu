@@ -1,7 +1,7 @@
 /* Launches of loss.h: see device/cuda/kernels.h. C subset: a test runs this file on a CPU. */
 #include "device/cuda/kernels/loss.h"
 
-/* One kernel for each of: up to eight classes or more; with the hard statistics or without. */
+/* Up to eight classes, without the hard statistics and with them; more classes, always with. */
 #define LOSS_SUMS(name, wide, quantities, at_least)                                                \
     VX_INLINE void name(int phase, const struct loss_arguments *a, int block, int thread,          \
                         struct loss_registers *r, struct loss_shared *s) {                         \
@@ -11,9 +11,8 @@
               LOSS_SUMS_PHASES(quantities), at_least)
 
 LOSS_SUMS(loss_sums_few, false, LOSS_SOFT, 2)
-LOSS_SUMS(loss_sums_many, true, LOSS_SOFT, 2)
 LOSS_SUMS(loss_sums_few_hard, false, LOSS_HARD, 2)
-LOSS_SUMS(loss_sums_many_hard, true, LOSS_HARD, 2)
+LOSS_SUMS(loss_sums_many, true, LOSS_HARD, 2)
 
 #define LOSS_GRADIENT(name, wide)                                                                  \
     VX_INLINE void name(int phase, const struct loss_arguments *a, int block, int thread,          \
@@ -80,12 +79,11 @@ int vx_cuda_loss_forward(const struct vx_cuda_loss *loss, struct CUstream_st *st
         return rc;
     }
     int64_t blocks = a.first_block[loss->n_heads];
-    if (loss->padded == VX_CUDA_LANES) {
-        return loss->hard ? loss_sums_few_hard_launch(&a, blocks, stream)
-                          : loss_sums_few_launch(&a, blocks, stream);
+    if (loss->padded > VX_CUDA_LANES) {
+        return loss_sums_many_launch(&a, blocks, stream);
     }
-    return loss->hard ? loss_sums_many_hard_launch(&a, blocks, stream)
-                      : loss_sums_many_launch(&a, blocks, stream);
+    return loss->hard ? loss_sums_few_hard_launch(&a, blocks, stream)
+                      : loss_sums_few_launch(&a, blocks, stream);
 }
 
 int vx_cuda_loss_backward(const struct vx_cuda_loss *loss, struct CUstream_st *stream) {

@@ -253,15 +253,15 @@ VX_INLINE void loss_hard_result(const struct loss_arguments *a, int c) {
     a->l.result->fn[c] = (int64_t)(loss_total(a, 0, LOSS_TARGET, c) - hit);
 }
 
-/* Four phases of the very last block. */
-VX_INLINE void loss_finish(int phase, const struct loss_arguments *a, int thread, bool hard,
+/* Three phases of the very last block. */
+VX_INLINE void loss_finish(int phase, const struct loss_arguments *a, int thread,
                            struct loss_shared *s) {
     int columns = loss_groups(a) * a->l.padded;
     if (phase == 0) {
         for (int i = thread; i < a->l.n_heads * columns; i += VX_THREADS) {
             loss_dice_term(a, i / columns, i % columns / a->l.padded, i % a->l.padded);
         }
-        if (hard && thread < a->l.classes) {
+        if (a->l.hard && thread < a->l.classes) {
             loss_hard_result(a, thread);
         }
     } else if (phase == 1 && thread < a->l.n_heads) {
@@ -298,7 +298,7 @@ VX_INLINE void loss_merge(int phase, const struct loss_arguments *a, int thread,
     } else if (phase == 2 * quantities + 1 && s->columns.last && thread == 0) {
         s->all_done = vx_arrive(&a->counters[0], (uint32_t)(a->l.n_heads * a->l.n));
     } else if (phase > 2 * quantities + 1 && s->all_done) {
-        loss_finish(phase - 2 * quantities - 2, a, thread, quantities == LOSS_HARD, s);
+        loss_finish(phase - 2 * quantities - 2, a, thread, s);
     }
 }
 
