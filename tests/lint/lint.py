@@ -32,6 +32,7 @@ OWNERS = {
     "sha2.h": {"core/base"},
     "zlib.h": {"core/volume", "core/checkpoint"},
     "cuda": {"core/device/cuda"},
+    "cudnn": {"core/device/cuda/dnn"},
 }
 # Headers that include another room's header, each with its reason; the list may only shrink.
 EMBEDS = {

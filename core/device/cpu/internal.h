@@ -10,6 +10,7 @@
 #include "device/cpu/simd/kernels.h"
 #include "device/device.h"
 #include "device/oplist.h"
+#include "device/span.h"
 
 #include <dnnl.h>
 
@@ -32,12 +33,6 @@ struct cpu_state {
 };
 
 enum { CPU_MAX_SOURCES = 6, CPU_MAX_PARTS = 8, CPU_ALWAYS = 1 << 30 };
-
-/* A place in the arena. */
-struct cpu_buffer {
-    size_t bytes, offset;
-    int first, last; /* steps that use it; first < 0: unused */
-};
 
 /* A tensor's bytes inside a buffer; samples may be further apart than they are long. */
 struct cpu_view {
@@ -129,7 +124,7 @@ struct cpu_program {
     bool learning; /* TRAIN or GRADIENT */
 
     struct cpu_tensor *tensors;
-    struct cpu_buffer *buffers;
+    struct vx_span *buffers; /* their places in the arena */
     struct cpu_step *steps;
     struct cpu_binding *bindings;
     dnnl_primitive_t *primitives;

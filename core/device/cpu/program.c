@@ -32,12 +32,12 @@ void *cpu_allocate(struct cpu_program *p, size_t bytes, struct vx_err *err) {
 }
 
 int cpu_add_buffer(struct cpu_program *p, size_t bytes, int *ret, struct vx_err *err) {
-    struct cpu_buffer *list = realloc(p->buffers, (size_t)(p->n_buffers + 1) * sizeof *list);
+    struct vx_span *list = realloc(p->buffers, (size_t)(p->n_buffers + 1) * sizeof *list);
     if (!list) {
         return no_memory(err);
     }
     p->buffers = list;
-    list[p->n_buffers] = (struct cpu_buffer){.bytes = bytes, .first = -1, .last = -1};
+    list[p->n_buffers] = (struct vx_span){.bytes = bytes, .first = -1, .last = -1};
     *ret = p->n_buffers++;
     return VX_OK;
 }
@@ -65,7 +65,7 @@ int cpu_new_grad(struct cpu_program *p, const struct cpu_tensor *t, struct cpu_v
     return new_view(p, t, p->kernels->element, ret, err);
 }
 
-static void use(struct cpu_buffer *buffer, int step) {
+static void use(struct vx_span *buffer, int step) {
     if (buffer->first < 0) {
         buffer->first = step;
     }
@@ -110,7 +110,7 @@ void cpu_keep(struct cpu_program *p, const struct cpu_view *view) {
 
 int cpu_need_scratch(struct cpu_program *p, size_t bytes, struct vx_err *err) {
     (void)err;
-    struct cpu_buffer *scratch = &p->buffers[p->scratch];
+    struct vx_span *scratch = &p->buffers[p->scratch];
     scratch->bytes = bytes > scratch->bytes ? bytes : scratch->bytes;
     return VX_OK;
 }

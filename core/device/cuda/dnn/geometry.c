@@ -1,0 +1,40 @@
+/* What is known of a convolution and of a plan without asking cuDNN. */
+#include "device/cuda/dnn/dnn.h"
+
+const char *dnn_direction_name(enum dnn_direction direction) {
+    static const char *const names[] = {"forward", "data", "weights"};
+    return names[direction];
+}
+
+int dnn_out_size(const struct dnn_conv *c, int axis) {
+    return (c->in[axis] + 2 * c->pad[axis] - c->kernel[axis]) / c->stride[axis] + 1;
+}
+
+int64_t dnn_x_elements(const struct dnn_conv *c) {
+    return (int64_t)c->n * c->in_channels * c->in[0] * c->in[1] * c->in[2];
+}
+
+int64_t dnn_w_elements(const struct dnn_conv *c) {
+    return (int64_t)c->out_channels * c->in_channels * c->kernel[0] * c->kernel[1] * c->kernel[2];
+}
+
+int64_t dnn_y_elements(const struct dnn_conv *c) {
+    return (int64_t)c->n * c->out_channels * dnn_out_size(c, 0) * dnn_out_size(c, 1) *
+           dnn_out_size(c, 2);
+}
+
+enum dnn_fitness dnn_fitness(const struct dnn_plan *plan, const struct dnn_conv *c, size_t limit) {
+    if (!plan->tensor_core) {
+        return DNN_NO_TENSOR_CORES;
+    }
+    if (plan->varying) {
+        return DNN_VARYING;
+    }
+    if (plan->workspace > limit) {
+        return DNN_WORKSPACE_TOO_LARGE;
+    }
+    int64_t x = dnn_x_elements(c), y = dnn_y_elements(c);
+    size_t smaller = 2 * (size_t)(x < y ? x : y);
+    size_t unexplained = plan->workspace > plan->split ? plan->workspace - plan->split : 0;
+    return unexplained >= smaller ? DNN_HIDDEN_COPY : DNN_FIT;
+}

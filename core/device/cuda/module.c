@@ -1,0 +1,41 @@
+/* The entry of voxeld_cuda.so; its name ends in the ABI that it speaks (device/registry.c). */
+#include "device/cuda/internal.h"
+#include "device/cuda/real.h"
+
+_Static_assert(VX_DEVICE_ABI == 2, "the entry's name follows the ABI");
+
+const struct vx_device_api *vx_device_module_v2(void);
+
+static int open_device(int index, const struct vx_device_options *options, struct vx_device **ret,
+                       struct vx_err *err);
+
+static const struct vx_device_api table = {
+    .abi = VX_DEVICE_ABI,
+    .name = "cuda",
+    .open = open_device,
+    .close = cuda_device_close,
+    .info = cuda_device_info,
+    .state_create = cuda_state_create,
+    .state_free = cuda_state_free,
+    .state_upload = cuda_state_upload,
+    .state_download = cuda_state_download,
+    .compile = cuda_compile,
+    .program_free = cuda_program_free,
+    .program_memory = cuda_program_memory,
+    .run = cuda_run,
+    .wait = cuda_wait,
+    .read_logits = cuda_read_logits,
+    .use_memory = cuda_use_memory,
+};
+
+/* Every run is repeatable bit for bit, so options->deterministic asks for nothing more: our kernels
+ * add in a fixed order, and engines of cuDNN that do not are never taken. */
+static int open_device(int index, const struct vx_device_options *options, struct vx_device **ret,
+                       struct vx_err *err) {
+    (void)options;
+    return cuda_device_open(&cuda_real_api, &table, index, ret, err);
+}
+
+__attribute__((visibility("default"))) const struct vx_device_api *vx_device_module_v2(void) {
+    return &table;
+}

@@ -1,0 +1,197 @@
+#include "device/cuda/trial.h"
+
+#include "base/err.h"
+#include "base/rng.h"
+
+#include <cuda_runtime_api.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BLOCK = 1 << 21,  /* elements of random data, repeated over a tensor */
+    PIECE = 1 << 14,  /* results are compared in that many elements at a time, */
+    MAX_PIECES = 256, /* spread evenly over the tensor */
+    TIMED_RUNS = 3,
+};
+
+struct trial {
+    struct dnn *dnn;
+    int made; /* which of xwy the direction writes */
+    int64_t elements[3];
+    void *xwy[3], *second; /* on the device */
+    void *workspace;
+    uint16_t *host[2]; /* [PIECE] */
+    cudaStream_t stream;
+    cudaEvent_t begin, end;
+};
+
+/* k / 128, never zero, which bfloat16 holds exactly; filters an eighth of it. */
+static void draw(uint16_t *block, float scale, uint32_t which) {
+    struct vx_rng rng = vx_rng_at(7, 2, 0, which, 0);
+    for (int i = 0; i < BLOCK; i++) {
+        uint32_t r = vx_rng_below(&rng, 254), bits;
+        float v = scale * (float)(1 + r / 2) / 128.0f * (r % 2 ? -1.0f : 1.0f);
+        memcpy(&bits, &v, sizeof bits);
+        block[i] = (uint16_t)(bits >> 16);
+    }
+}
+
+static cudaError_t fill(void *to, int64_t elements, const uint16_t *block) {
+    cudaError_t code = cudaSuccess;
+    for (int64_t at = 0; at < elements && code == cudaSuccess; at += BLOCK) {
+        int64_t n = elements - at < BLOCK ? elements - at : BLOCK;
+        code = cudaMemcpy((uint16_t *)to + at, block, (size_t)n * 2, cudaMemcpyHostToDevice);
+    }
+    return code;
+}
+
+static cudaError_t take(struct trial *t, size_t workspace) {
+    cudaError_t code = cudaSuccess;
+    for (int i = 0; i < 3 && code == cudaSuccess; i++) {
+        code = cudaMalloc(&t->xwy[i], (size_t)t->elements[i] * 2);
+    }
+    code = code ? code : cudaMalloc(&t->second, (size_t)t->elements[t->made] * 2);
+    code = code ? code : cudaMalloc(&t->workspace, workspace ? workspace : 256);
+    code = code ? code : cudaStreamCreateWithFlags(&t->stream, cudaStreamNonBlocking);
+    code = code ? code : cudaEventCreate(&t->begin);
+    return code ? code : cudaEventCreate(&t->end);
+}
+
+static cudaError_t prepare(struct trial *t, size_t workspace) {
+    uint16_t *block = malloc(BLOCK * sizeof *block);
+    t->host[0] = malloc(2 * PIECE * sizeof *t->host[0]);
+    cudaError_t code = block && t->host[0] ? take(t, workspace) : cudaErrorMemoryAllocation;
+    for (int i = 0; i < 3 && code == cudaSuccess; i++) {
+        draw(block, i == 1 ? 0.125f : 1.0f, (uint32_t)i);
+        code = fill(t->xwy[i], t->elements[i], block);
+    }
+    t->host[1] = t->host[0] + PIECE;
+    free(block);
+    return code;
+}
+
+int trial_open(struct dnn *dnn, const struct dnn_conv *c, enum dnn_direction direction,
+               const struct dnn_plan *list, int n, size_t limit, struct trial **ret,
+               struct vx_err *err) {
+    struct trial *t = calloc(1, sizeof *t);
+    if (!t) {
+        return vx_fail(err, VX_E_NOMEM, NULL, "no memory to try plans");
+    }
+    *t = (struct trial){.dnn = dnn,
+                        .made = direction == DNN_FORWARD ? 2
+                                : direction == DNN_DATA  ? 0
+                                                         : 1,
+                        .elements = {dnn_x_elements(c), dnn_w_elements(c), dnn_y_elements(c)}};
+    size_t workspace = 0;
+    for (int i = 0; i < n; i++) {
+        if (dnn_fitness(&list[i], c, limit) == DNN_FIT && list[i].workspace > workspace) {
+            workspace = list[i].workspace;
+        }
+    }
+    cudaError_t code = prepare(t, workspace);
+    if (code != cudaSuccess) {
+        trial_close(t);
+        return vx_fail(err, code == cudaErrorMemoryAllocation ? VX_E_NOMEM : VX_E_DEVICE, NULL,
+                       "plans cannot be tried: %s", cudaGetErrorString(code));
+    }
+    *ret = t;
+    return VX_OK;
+}
+
+void trial_close(struct trial *t) {
+    if (!t) {
+        return;
+    }
+    for (int i = 0; i < 3; i++) {
+        cudaFree(t->xwy[i]);
+    }
+    cudaFree(t->second);
+    cudaFree(t->workspace);
+    if (t->begin) {
+        cudaEventDestroy(t->begin);
+    }
+    if (t->end) {
+        cudaEventDestroy(t->end);
+    }
+    if (t->stream) {
+        cudaStreamDestroy(t->stream);
+    }
+    free(t->host[0]);
+    free(t);
+    /* A failed allocation is no error of the next call. */
+    cudaGetLastError();
+}
+
+/* Milliseconds of one run, negative where it fails. */
+static double timed(struct trial *t, const struct dnn_plan *plan, void *const xwy[3], void **pack) {
+    float ms = -1;
+    if (cudaEventRecord(t->begin, t->stream) ||
+        dnn_run(t->dnn, plan, xwy, t->workspace, pack, t->stream) ||
+        cudaEventRecord(t->end, t->stream) || cudaEventSynchronize(t->end) ||
+        cudaEventElapsedTime(&ms, t->begin, t->end)) {
+        cudaGetLastError();
+        return -1;
+    }
+    return (double)ms;
+}
+
+static int by_value(const void *a, const void *b) {
+    const double *x = a, *y = b;
+    return *x < *y ? -1 : *x > *y;
+}
+
+double trial_measure(void *self, const struct dnn_plan *plan, int which) {
+    struct trial *t = self;
+    void *xwy[3] = {t->xwy[0], t->xwy[1], t->xwy[2]}, *pack = NULL;
+    double ms[TIMED_RUNS];
+    if (which == 1) {
+        xwy[t->made] = t->second;
+    }
+    /* Not-a-numbers first: what a plan leaves out shows. */
+    bool good = cudaMemsetAsync(xwy[t->made], 0xff, (size_t)t->elements[t->made] * 2, t->stream) ==
+                    cudaSuccess &&
+                timed(t, plan, xwy, &pack) >= 0;
+    for (int i = 0; i < TIMED_RUNS && good; i++) {
+        ms[i] = timed(t, plan, xwy, &pack);
+        good = ms[i] >= 0;
+    }
+    dnn_pack_free(pack);
+    qsort(ms, good ? TIMED_RUNS : 0, sizeof *ms, by_value);
+    return good ? ms[TIMED_RUNS / 2] : -1;
+}
+
+static double value(uint16_t bf16) {
+    uint32_t bits = (uint32_t)bf16 << 16;
+    float v;
+    memcpy(&v, &bits, sizeof v);
+    return (double)v;
+}
+
+double trial_differ(void *self) {
+    struct trial *t = self;
+    const void *results[2] = {t->xwy[t->made], t->second};
+    int64_t all = t->elements[t->made], pieces = (all + PIECE - 1) / PIECE;
+    int64_t stride = pieces > MAX_PIECES ? pieces / MAX_PIECES : 1;
+    double top = 0, apart = 0;
+    for (int64_t piece = 0; piece < pieces; piece += stride) {
+        int64_t at = piece * PIECE, n = all - at < PIECE ? all - at : PIECE;
+        for (int i = 0; i < 2; i++) {
+            if (cudaMemcpy(t->host[i], (const uint16_t *)results[i] + at, (size_t)n * 2,
+                           cudaMemcpyDeviceToHost)) {
+                return NAN;
+            }
+        }
+        for (int64_t k = 0; k < n; k++) {
+            double a = value(t->host[0][k]), b = value(t->host[1][k]), d = fabs(a - b);
+            top = fmax(top, fabs(b));
+            if (!(d <= apart)) {
+                apart = d;
+            }
+            if (isnan(d)) {
+                return NAN;
+            }
+        }
+    }
+    return top > 0 ? apart / top : NAN;
+}

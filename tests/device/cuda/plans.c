@@ -1,0 +1,107 @@
+/* For every convolution of the networks in networks.c, forward and both gradients: is there a cuDNN
+ * plan that the backend would take, found and finalised without a GPU from a device's profile?
+ *   gpu_plans PROFILE.json     a Markdown table; exit status 1 where one is missing */
+#include "networks.h"
+
+#include "base/err.h"
+#include "base/io.h"
+#include "base/own.h"
+#include "device/cuda/dnn/dnn.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+static const size_t LIMIT = (size_t)1 << 30;
+
+struct totals {
+    int asked, missing, plans;
+    size_t workspace;
+};
+
+static void print_row(const struct network_conv *c, enum dnn_direction d, int n, int fit,
+                      const struct dnn_plan *plan) {
+    const struct dnn_conv *v = &c->conv;
+    printf("| %s | %d | %d -> %d | %dx%dx%d | %dx%dx%d / %dx%dx%d | %s | %d | %d | ", c->layer,
+           c->count, v->in_channels, v->out_channels, v->in[0], v->in[1], v->in[2], v->kernel[0],
+           v->kernel[1], v->kernel[2], v->stride[0], v->stride[1], v->stride[2],
+           dnn_direction_name(d), n, fit);
+    if (plan) {
+        printf("%d | %" PRId64 " | %.1f | %.1f |\n", plan->rank, plan->engine,
+               (double)plan->workspace / 1048576, (double)plan->split / 1048576);
+    } else {
+        printf("- | - | - | **no plan** |\n");
+    }
+}
+
+static void check(struct dnn *dnn, const struct network_conv *c, enum dnn_direction d,
+                  struct totals *t) {
+    struct dnn_plan *list = NULL;
+    struct vx_err err = {0};
+    int n = 0, fit = 0;
+    int rc = dnn_list(dnn, &c->conv, d, &list, &n, &err);
+    for (int i = 0; i < n; i++) {
+        fit += dnn_fitness(&list[i], &c->conv, LIMIT) == DNN_FIT;
+    }
+    rc = rc != VX_OK ? rc : dnn_choose(list, n, &c->conv, d, LIMIT, NULL, 0, &err);
+    t->asked++;
+    t->plans += n;
+    if (rc != VX_OK) {
+        t->missing++;
+        fprintf(stderr, "gpu_plans: %s: %s\n", c->layer, err.text);
+    } else if (list[0].workspace > t->workspace) {
+        t->workspace = list[0].workspace;
+    }
+    print_row(c, d, n, fit, rc == VX_OK ? &list[0] : NULL);
+    dnn_list_free(list, n);
+}
+
+static void check_network(struct dnn *dnn, int network, struct totals *all) {
+    struct network_conv convs[NETWORK_MAX_CONVS];
+    struct totals t = {0};
+    int n = network_convs(network, convs);
+    printf("\n## %s, batch %d\n\n", network_name(network), convs[0].conv.n);
+    printf("| layer | of its shape | channels | x | kernel / stride | direction | plans | fit | "
+           "taken: rank | engine | workspace MiB | of it split sums |\n");
+    printf("|---|---|---|---|---|---|---|---|---|---|---|---|\n");
+    for (int i = 0; i < n; i++) {
+        for (int d = 0; d < 3; d++) {
+            if (convs[i].direction[d]) {
+                check(dnn, &convs[i], (enum dnn_direction)d, &t);
+            }
+        }
+    }
+    printf("\n%d operations, %d without a fit plan; %d plans finalised; largest workspace taken "
+           "%.1f MiB\n",
+           t.asked, t.missing, t.plans, (double)t.workspace / 1048576);
+    all->asked += t.asked;
+    all->missing += t.missing;
+    all->plans += t.plans;
+}
+
+int main(int argc, char **argv) {
+    vx_auto_free char *profile = NULL;
+    struct vx_err err = {0};
+    struct dnn *dnn = NULL;
+    struct totals all = {0};
+    size_t len = 0;
+    if (argc != 2) {
+        fprintf(stderr, "usage: gpu_plans PROFILE.json\n");
+        return 2;
+    }
+    if (vx_read_file(argv[1], 1 << 16, &profile, &len, &err) != VX_OK ||
+        dnn_open_profile(profile, DNN_BF16, &dnn, &err) != VX_OK) {
+        fprintf(stderr, "gpu_plans: %s\n", err.text);
+        return 1;
+    }
+    printf("cuDNN %zu, profile %s, deviceless (no GPU was used: plans exist and finalise; nothing "
+           "is said about speed or results), bf16 NDHWC\n",
+           dnn_version(), strrchr(argv[1], '/') ? strrchr(argv[1], '/') + 1 : argv[1]);
+    for (int i = 0; i < network_count(); i++) {
+        check_network(dnn, i, &all);
+    }
+    printf("\nall: %d operations, %d without a fit plan, %d plans finalised\n", all.asked,
+           all.missing, all.plans);
+    dnn_close(dnn);
+    return all.missing ? 1 : 0;
+}

@@ -1,0 +1,23 @@
+/* Included before everything else where the kernels run on the CPU beside those of the GPU. */
+#define vx_cuda_norm_forward        host_norm_forward
+#define vx_cuda_norm_backward       host_norm_backward
+#define vx_cuda_norm_workspace      host_norm_workspace
+#define vx_cuda_bias_forward        host_bias_forward
+#define vx_cuda_bias_backward       host_bias_backward
+#define vx_cuda_bias_workspace      host_bias_workspace
+#define vx_cuda_load_images         host_load_images
+#define vx_cuda_load_targets        host_load_targets
+#define vx_cuda_logit_channels      host_logit_channels
+#define vx_cuda_loss_workspace      host_loss_workspace
+#define vx_cuda_loss_forward        host_loss_forward
+#define vx_cuda_loss_backward       host_loss_backward
+#define vx_cuda_optimizer_workspace host_optimizer_workspace
+#define vx_cuda_gradient_norm       host_gradient_norm
+#define vx_cuda_update              host_update
+#define vx_cuda_filter_pack         host_filter_pack
+#define vx_cuda_filter_unpack       host_filter_unpack
+#define vx_cuda_filter_unpack_bf16  host_filter_unpack_bf16
+#define vx_cuda_cut_tile            host_cut_tile
+#define vx_cuda_add_tile            host_add_tile
+#define vx_cuda_divide_tiles        host_divide_tiles
+#define vx_cuda_read_logits         host_read_logits
