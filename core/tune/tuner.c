@@ -333,7 +333,8 @@ static bool must_follow(struct vx_tuner *t, double now, struct vx_decision *ret)
 /* Whether the steps before are known well enough to see a change by, as well as they ever will. */
 static bool well_known(const struct vx_tuner *t, const struct vx_decision *d) {
     double error, mean = vx_measure_step(&t->seen, &error);
-    return vx_measure_full(&t->seen) || 2 * error <= mean * fmax(-d->predicted / 2, MOST_LOSS);
+    double seen = d->predicted < 0 ? fmax(-d->predicted / 2, MOST_LOSS) : HIDDEN_LOSS;
+    return vx_measure_full(&t->seen) || 2 * error <= seen * mean;
 }
 
 static void begin_trial(struct vx_tuner *t, double now, const struct vx_tune_window *w,
