@@ -12,6 +12,7 @@
 #include "base/own.h"
 #include "daemon/datasets.h"
 #include "daemon/dispatch.h"
+#include "daemon/keeper/stage_root.h"
 #include "daemon/predict/plan.h"
 #include "daemon/results/publish.h"
 #include "daemon/session/live_loader.h"
@@ -52,6 +53,13 @@ static int check_pretrained(struct vx_app *app, const char *spec, struct vx_err 
     const char *asked = json_string_value(json_object_get(training, "pretrained_weights"));
     char path[PATH_MAX];
     return asked ? vx_pretrained_find(&app->config, asked, path, sizeof path, err) : VX_OK;
+}
+
+static int check_stage(struct vx_app *app, const char *spec, struct vx_err *err) {
+    vx_auto_json json_t *o = json_loads(spec, 0, NULL);
+    const json_t *cache = json_object_get(json_object_get(o, "loader"), "cache");
+    const char *asked = json_string_value(json_object_get(cache, "stage"));
+    return asked ? vx_stage_admit(asked, &app->config, err) : VX_OK;
 }
 
 static int check_result(struct vx_app *app, const struct vx_job_new *job, struct vx_err *err) {
@@ -112,6 +120,9 @@ static int job_check(void *arg, const struct vx_job_new *job, struct vx_err *err
     }
     if (rc == VX_OK) {
         rc = check_pretrained(app, job->spec, err);
+    }
+    if (rc == VX_OK) {
+        rc = check_stage(app, job->spec, err);
     }
     return rc == VX_OK && strcmp(job->type, "train") == 0 ? check_result(app, job, err) : rc;
 }

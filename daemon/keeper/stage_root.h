@@ -15,5 +15,8 @@ struct vx_job_spec;
  * "no_stage_folder", err->where the field of the spec. */
 int vx_stage_root(const struct vx_job_spec *spec, const struct vx_config *config, bool any_path,
                   char ret[PATH_MAX], struct vx_err *err);
+/* What the words alone tell of a job's folder, for the moment it is submitted: VX_E_INVALID
+ * "stage_not_allowed" where it is not named beneath the configured one. Looks at no disk. */
+int vx_stage_admit(const char *asked, const struct vx_config *config, struct vx_err *err);
 
 #endif

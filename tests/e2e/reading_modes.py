@@ -149,7 +149,13 @@ def check_full_stage(run, small):
 def check_refusals(run):
     status, reply = run.daemon.post("/v1/jobs", spec("x", cache={"stage": "fast"}))
     expect(status == 422 and reply["errors"][0]["pointer"] == "/loader/cache/stage", f"relative: {status} {reply}")
-    for folder, code in (("/etc", "stage_not_allowed"), (str(run.work / "fast" / "nothing"), "no_stage_folder")):
+    for folder in ("/etc", str(run.work / "faster"), str(run.work)):
+        status, reply = run.daemon.post("/v1/jobs", spec("x", cache={"stage": folder}))
+        expect(status == 422 and reply["code"] == "stage_not_allowed", f"{folder}: {status} {reply}")
+        expect(reply["errors"][0]["pointer"] == "/loader/cache/stage", f"{folder}: {reply}")
+        expect(folder in reply["detail"] and str(run.work / "fast") in reply["detail"], f"{folder}: {reply}")
+    inside = str(run.work / "fast")
+    for folder, code in ((f"{inside}/../..", "stage_not_allowed"), (f"{inside}/nothing", "no_stage_folder")):
         job = run.daemon.submit(spec("x", cache={"stage": folder}))
         document = run.daemon.finished(job, 60)
         expect(document["state"] == "failed" and document["reason"]["code"] == code, f"{folder}: {document['reason']}")
