@@ -272,6 +272,7 @@ void vx_diagnosis_look(struct vx_diagnosis *d, const struct vx_host *host, uint6
     if (from > now || !vx_diagnosis_window(d, (uint64_t)(from * NS), now_ns, &d->window)) {
         return;
     }
+    vx_poollog_transforms(&d->pool, (uint64_t)(from * NS), now_ns, d->transform_seconds);
     d->n_verdicts = vx_tune_judge(&d->window, d->verdict);
     announce(d, ret);
     vx_tuner_tick(&d->tuner, now, &d->window, d->verdict, d->n_verdicts, &ret->decision);

@@ -2,7 +2,8 @@
  * judged, and the tuner asked. What comes of it is handed out by callbacks; the last window and
  * verdicts stay for who asks.
  *
- * Thread: one at a time (the telemetry thread), the json functions with it. */
+ * Thread: one at a time (the telemetry thread), the json functions with it: they leave `pool`
+ * alone, which is fed without the lock. */
 #ifndef VX_DAEMON_TELEMETRY_DIAGNOSIS_H
 #define VX_DAEMON_TELEMETRY_DIAGNOSIS_H
 
@@ -72,6 +73,7 @@ struct vx_diagnosis {
     uint64_t look_ns;   /* the last look; 0: none yet */
     uint64_t tried_ns;  /* last window cut */
     struct vx_tune_window window;
+    double transform_seconds[VX_TIMELINE_TRANSFORMS]; /* per sample, over the window */
     struct vx_verdict verdict[VX_VERDICTS];
     int n_verdicts;
     uint32_t said;             /* bits of verdicts that were announced and hold */
@@ -103,7 +105,7 @@ bool vx_diagnosis_window(const struct vx_diagnosis *d, uint64_t from_ns, uint64_
 void vx_diagnosis_look(struct vx_diagnosis *d, const struct vx_host *host, uint64_t now_ns,
                        struct vx_diagnosis_news *ret);
 
-/* {"window", "transforms", "workers", "limits", "verdicts": [{code, severity, cost, text, action,
+/* {"window", "transforms", "limits", "verdicts": [{code, severity, cost, text, action,
  * advice, gain, evidence, lacking}], "healthy", "evidence", "record"}; new reference, NULL when out
  * of memory. */
 json_t *vx_diagnosis_json(const struct vx_diagnosis *d, enum vx_language language);

@@ -149,58 +149,12 @@ static json_t *verdict_json(const struct vx_verdict *v, const struct vx_tune_win
                      v->gain, "evidence", evidence, "lacking", evidence_names(v->lacking));
 }
 
-/* --- the pool --- */
-
 static json_t *transforms_json(const struct vx_diagnosis *d) {
-    double seconds[VX_TIMELINE_TRANSFORMS];
-    uint64_t window = (uint64_t)(d->window.seconds * 1e9);
-    vx_poollog_transforms(&d->pool, d->look_ns > window ? d->look_ns - window : 0, d->look_ns,
-                          seconds);
     json_t *o = json_object();
     for (uint32_t t = 0; o && t < VX_T_COUNT; t++) {
-        set_real(o, vx_transform_name(t), seconds[t]);
+        set_real(o, vx_transform_name(t), d->transform_seconds[t]);
     }
     return o;
-}
-
-/* Counters since the process began. */
-static json_t *worker_json(uint32_t w, const struct vx_worker_record *r) {
-    uint64_t augment = 0;
-    for (int t = 0; t < VX_TIMELINE_TRANSFORMS; t++) {
-        augment += r->augment_ns[t];
-    }
-    const struct {
-        const char *name;
-        uint64_t ns;
-    } parts[] = {{"open", r->open_ns},
-                 {"read", r->read_ns > r->open_ns ? r->read_ns - r->open_ns : 0},
-                 {"decompress", r->decompress_ns},
-                 {"augment", augment},
-                 {"wait", r->wait_ns}};
-    json_t *o = json_pack("{s:i, s:i, s:s}", "worker", (int)w, "pid", (int)r->pid, "state",
-                          vx_worker_state_name(r->state));
-    json_t *seconds = json_object();
-    for (size_t i = 0; seconds && i < sizeof parts / sizeof *parts; i++) {
-        set_real(seconds, parts[i].name, (double)parts[i].ns * 1e-9);
-    }
-    json_object_set_new(o, "seconds", seconds);
-    set_int(o, "samples", r->samples);
-    set_real(o, "cpu_seconds", (double)r->cpu_ns * 1e-9);
-    set_int(o, "memory_bytes", r->rss_anon);
-    set_int(o, "bytes_read", r->bytes_read);
-    set_int(o, "major_faults", r->major_faults);
-    return o;
-}
-
-static json_t *workers_json(const struct vx_diagnosis *d) {
-    json_t *list = json_array();
-    for (uint32_t w = 0; list && w < VX_WORKERS_MAX; w++) {
-        const struct vx_worker_record *r = &d->pool.seen[w].record;
-        if (r->pid > 0 && r->state != VX_WORKER_LEFT && r->state != VX_WORKER_FAILED) {
-            json_array_append_new(list, worker_json(w, r));
-        }
-    }
-    return list;
 }
 
 /* What the job may use; limits that do not exist or are not known are left out. */
@@ -233,8 +187,8 @@ json_t *vx_diagnosis_json(const struct vx_diagnosis *d, enum vx_language languag
         json_array_append_new(list, verdict_json(&d->verdict[i], &d->window, language));
         healthy = healthy && d->verdict[i].severity < VX_SEVERITY_WARNING;
     }
-    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "healthy", healthy, "verdicts",
-                     list, "window", vx_window_json(&d->window), "transforms", transforms_json(d),
-                     "workers", workers_json(d), "limits", limits_json(d), "evidence",
-                     evidence_names(d->window.have), "record", vx_tune_record(&d->window));
+    return json_pack("{s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "healthy", healthy, "verdicts", list,
+                     "window", vx_window_json(&d->window), "transforms", transforms_json(d),
+                     "limits", limits_json(d), "evidence", evidence_names(d->window.have), "record",
+                     vx_tune_record(&d->window));
 }

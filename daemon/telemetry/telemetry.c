@@ -458,6 +458,9 @@ json_t *vx_telemetry_bottleneck(struct vx_telemetry *t, int64_t job_id, enum vx_
     struct watched *w = find(t, job_id);
     struct vx_diagnosis *d = w ? w->diagnosis : NULL;
     json_t *ret = d ? vx_diagnosis_json(d, language) : NULL;
+    if (ret) {
+        json_object_set_new(ret, "workers", watched_workers(w));
+    }
     pthread_mutex_unlock(&t->lock);
     return ret;
 }

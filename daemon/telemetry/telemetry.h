@@ -70,7 +70,7 @@ void vx_telemetry_deciding(struct vx_telemetry *t, int64_t job_id, bool deciding
 void vx_telemetry_lost(struct vx_telemetry *t, int64_t job_id, const char *cause,
                        const char *case_name);
 void vx_telemetry_corrupt(struct vx_telemetry *t, int64_t job_id, const char *case_name);
-/* vx_diagnosis_json of an attached session; NULL where there is none. */
+/* vx_diagnosis_json of an attached session with "workers" (watched.h); NULL where there is none. */
 json_t *vx_telemetry_bottleneck(struct vx_telemetry *t, int64_t job_id, enum vx_language language);
 
 /* Live progress of a running job: {"epoch", "epochs", "iteration", "iterations", "done", "total",

@@ -177,3 +177,30 @@ json_t *watched_progress(const struct watched *w) {
     }
     return o;
 }
+
+static json_t *worker_json(uint32_t number, const struct vx_worker_record *r) {
+    uint64_t augment = 0;
+    for (int t = 0; t < VX_TIMELINE_TRANSFORMS; t++) {
+        augment += r->augment_ns[t];
+    }
+    uint64_t read = r->read_ns > r->open_ns ? r->read_ns - r->open_ns : 0;
+    return json_pack("{s:i, s:i, s:s, s:I, s:{s:f, s:f, s:f, s:f, s:f}, s:f, s:I, s:I, s:I}",
+                     "worker", (int)number, "pid", (int)r->pid, "state",
+                     vx_worker_state_name(r->state), "samples", (json_int_t)r->samples, "seconds",
+                     "open", (double)r->open_ns * 1e-9, "read", (double)read * 1e-9, "decompress",
+                     (double)r->decompress_ns * 1e-9, "augment", (double)augment * 1e-9, "wait",
+                     (double)r->wait_ns * 1e-9, "cpu_seconds", (double)r->cpu_ns * 1e-9,
+                     "memory_bytes", (json_int_t)r->rss_anon, "bytes_read",
+                     (json_int_t)r->bytes_read, "major_faults", (json_int_t)r->major_faults);
+}
+
+json_t *watched_workers(const struct watched *w) {
+    json_t *list = json_array();
+    for (uint32_t i = 0; list && i < VX_WORKERS_MAX; i++) {
+        const struct vx_worker_record *r = &w->worker[i];
+        if (r->pid > 0 && r->state != VX_WORKER_LEFT && r->state != VX_WORKER_FAILED) {
+            json_array_append_new(list, worker_json(i, r));
+        }
+    }
+    return list;
+}

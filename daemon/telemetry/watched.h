@@ -70,6 +70,9 @@ struct window_figures {
     double wait_ratio, compute_ratio;
 };
 struct window_figures watched_figures(const struct watched *w);
+/* What each living worker did since its process began: [{"worker", "pid", "state", "samples",
+ * "seconds", "cpu_seconds", "memory_bytes", "bytes_read", "major_faults"}]. New reference. */
+json_t *watched_workers(const struct watched *w);
 /* New reference; see vx_telemetry_progress. */
 json_t *watched_progress(const struct watched *w);
 

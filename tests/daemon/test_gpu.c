@@ -4,10 +4,8 @@
 #include "base/err.h"
 #include "base/own.h"
 #include "daemon/evidence/gpu.h"
+#include "daemon/live_session.h"
 #include "daemon/telemetry/gpus.h"
-#include "daemon/telemetry/telemetry.h"
-#include "session/ring.h"
-#include "session/timeline.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -165,90 +163,13 @@ Test(daemon_gpu, metrics_under_our_names_and_nvidias) {
     unlink(trace);
 }
 
-/* --- through the telemetry thread: a session on cuda:0 whose steps are made up here --- */
-
-enum { TRAINER = 4000001 };
-
-struct session {
-    struct vx_timeline timeline;
-    struct vx_ring ring;
-    struct vx_telemetry *telemetry;
-    uint64_t end_ns; /* of the last step */
-};
-
-static void open_session(struct session *s) {
-    const struct vx_sample_schedule schedule = {2, 1000, 0, 1000};
-    const uint32_t size[3] = {4, 4, 4};
-    struct vx_err err = {0};
-    cr_assert_eq(vx_timeline_create(&s->timeline, &err), VX_OK);
-    cr_assert_eq(vx_ring_create(1, size, &schedule, 8, 0, &s->ring, &err), VX_OK, "%s", err.text);
-    s->telemetry = vx_telemetry_create(VX_NVML_PLAYER, false, &err);
-    cr_assert_not_null(s->telemetry, "%s", err.text);
-    struct vx_telemetry_job job = {
-        .job_id = 1,
-        .device = "cuda:0",
-        .epochs = 1000,
-        .iterations = 1000,
-        .workers = 1,
-        .facts = {.batch = 2, .slots = 8, .trainer_cores = 1, .sample_bytes = 1e9},
-        .limits = {{1, 1, 0, 0}, {8, 8, 1, 3}},
-        .setting = {1, 8, 0, 0},
-        .mode = VX_TUNE_ADVISE};
-    cr_assert_eq(vx_telemetry_attach(s->telemetry, &job, s->timeline.shm.fd, s->ring.shm.fd, &err),
-                 VX_OK, "%s", err.text);
-    s->end_ns = vx_now_ns();
-}
-
-static void close_session(struct session *s) {
-    vx_telemetry_free(s->telemetry);
-    vx_ring_close(&s->ring);
-    vx_timeline_close(&s->timeline);
-    unlink(trace);
-}
-
-/* Steps of 18 ms computing and 2 ms of other things, up to now. */
-static void train(struct session *s) {
-    while (s->end_ns + 20000000 <= vx_now_ns()) {
-        struct vx_step_record r = {.start_ns = s->end_ns};
-        r.phase_ns[VX_PHASE_COMPUTE] = 18000000;
-        r.phase_ns[VX_PHASE_OTHER] = 2000000;
-        vx_timeline_add_step(&s->timeline, &r);
-        struct vx_progress p = {.pid = TRAINER, .state = VX_STEP_TRAINING};
-        vx_timeline_set_progress(&s->timeline, &p);
-        s->end_ns += 20000000;
-    }
-    nanosleep(&(struct timespec){0, 50000000}, NULL);
-}
-
-/* A figure of a verdict, below 0 while it is not said. */
-static double figure_of(struct session *s, const char *code, const char *name) {
-    vx_auto_json json_t *all = vx_telemetry_bottleneck(s->telemetry, 1, VX_ENGLISH);
-    size_t i;
-    json_t *v;
-    json_array_foreach(json_object_get(all, "verdicts"), i, v) {
-        const json_t *figure = json_object_get(json_object_get(v, "evidence"), name);
-        if (figure && strcmp(json_string_value(json_object_get(v, "code")), code) == 0) {
-            return json_number_value(figure);
-        }
-    }
-    return -1;
-}
-
-/* The same, waited for. */
-static double figure(struct session *s, const char *code, const char *name) {
-    double value = -1;
-    for (uint64_t end = vx_now_ns() + 60000000000; value < 0 && vx_now_ns() < end;) {
-        train(s);
-        value = figure_of(s, code, name);
-    }
-    return value;
-}
+/* --- through the telemetry thread --- */
 
 Test(daemon_gpu, a_healthy_run_is_told_the_largest_batch_that_fits) {
     struct session s = {0};
     vx_gpus_close(play("util=97 total=80000000000 used=10000000000 power=600000 cap=700000 temp=64 "
                        "clock=1980 reasons=0 pid=4000001\n"));
-    open_session(&s);
+    open_session(&s, "cuda:0");
     /* 5 GB a sample; nine tenths of 70 GB hold twelve more */
     cr_expect_eq(figure(&s, "gpu_bound", "largest_batch"), 14);
     double busy = figure(&s, "gpu_bound", "largest_batch_utilisation");
@@ -261,6 +182,7 @@ Test(daemon_gpu, a_healthy_run_is_told_the_largest_batch_that_fits) {
     cr_expect_str_eq(json_string_value(json_object_get(json_object_get(v, "action"), "code")),
                      "advise");
     close_session(&s);
+    unlink(trace);
 }
 
 Test(daemon_gpu, without_the_library_nothing_is_said_of_gpus) {
@@ -281,7 +203,7 @@ Test(daemon_gpu, a_gpu_that_is_lost_takes_its_evidence_with_it) {
     "util=97 total=80000000000 used=10000000000 reasons=0 gr=90 sm=80 tensor=1 dram=1 "            \
     "pid=4000001\n"
     vx_gpus_close(play(FINE FINE FINE FINE FINE FINE FINE FINE "lost\n")); /* a look a second */
-    open_session(&s);
+    open_session(&s, "cuda:0");
     cr_expect_eq(figure(&s, "gpu_bound", "largest_batch"), 14);
     for (uint64_t end = vx_now_ns() + 60000000000;
          vx_now_ns() < end && figure_of(&s, "gpu_bound", "largest_batch") >= 0;) {
@@ -305,4 +227,5 @@ Test(daemon_gpu, a_gpu_that_is_lost_takes_its_evidence_with_it) {
     cr_expect_str_empty(lines, "%s", lines);
     vx_buf_release(&text);
     close_session(&s);
+    unlink(trace);
 }
