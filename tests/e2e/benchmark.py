@@ -79,7 +79,7 @@ def check_cold_reads(daemon):
 
 def check_reading_as_asked(daemon):
     """A run that is to read as a training would holds the store in memory; one that measures files says that it does not."""
-    wish = job(runs=["as_is", "memory"], seconds=5)
+    wish = job(runs=["as_is", "memory"], seconds=5, step_ms=20)
     wish["loader"]["cache"] = "memory"
     number = daemon.submit(wish)
     document = daemon.finished(number, 120)
