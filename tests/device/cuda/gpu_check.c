@@ -481,7 +481,10 @@ int gpu_check_main(int argc, char **argv, const char *device) {
     if (rc != 0) {
         return rc;
     }
-    bool passed;
+    bool passed = true;
+    if (strcmp(what, "device") == 0) {
+        return 0;
+    }
     if (strcmp(what, "parity") == 0) {
         passed = check_parity(device);
     } else if (strcmp(what, "determinism") == 0) {
@@ -493,8 +496,9 @@ int gpu_check_main(int argc, char **argv, const char *device) {
     } else if (strcmp(what, "follow") == 0) {
         passed = check_follow(device, network, batch, steps);
     } else {
-        fprintf(stderr, "usage: gpu_check parity|determinism|graph|speed|follow [NETWORK] [STEPS] "
-                        "[BATCH]\n");
+        fprintf(stderr,
+                "usage: gpu_check device|parity|determinism|graph|speed|follow [NETWORK] [STEPS] "
+                "[BATCH]\n");
         return 2;
     }
     return passed ? 0 : 1;
