@@ -29,7 +29,7 @@ static inline void open_session(struct session *s, const char *device) {
     struct vx_err err = {0};
     cr_assert_eq(vx_timeline_create(&s->timeline, &err), VX_OK);
     cr_assert_eq(vx_ring_create(1, size, &schedule, 8, 0, &s->ring, &err), VX_OK, "%s", err.text);
-    s->telemetry = vx_telemetry_create(VX_NVML_PLAYER, false, &err);
+    s->telemetry = vx_telemetry_create(VX_NVML_PLAYER, false, 0, &err);
     cr_assert_not_null(s->telemetry, "%s", err.text);
     struct vx_telemetry_job job = {
         .job_id = 1,

@@ -187,7 +187,7 @@ Test(daemon_gpu, a_healthy_run_is_told_the_largest_batch_that_fits) {
 
 Test(daemon_gpu, without_the_library_nothing_is_said_of_gpus) {
     struct vx_err err = {0};
-    struct vx_telemetry *t = vx_telemetry_create("libnvidia-ml-not-here.so.1", true, &err);
+    struct vx_telemetry *t = vx_telemetry_create("libnvidia-ml-not-here.so.1", true, 0, &err);
     struct vx_buf text = VX_BUF_INIT;
     vx_telemetry_metrics(t, &text);
     cr_expect_not_null(strstr(text.data, "voxeld_step_seconds_count 0\n"));
