@@ -43,7 +43,7 @@ class Bench:
         self.daemon = Daemon(voxeld, self.work, *case["options"])
         self.daemon.register()
         if not self.device:
-            cost = self.finished(self.submit(6))["sample_ms"]["busy"]
+            cost = self.finished(self.submit(6))["sample_ms"]["cpu"]
             self.device = {"step_ms": round(BATCH * cost / 1.5, 2)}
 
     def close(self):
