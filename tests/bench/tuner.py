@@ -29,7 +29,7 @@ ROUNDS = 4
 CASES = {
     "sleeping": {"options": ("--cores", "16"), "shape": "20,20,20", "patch": [16, 16, 16],
                  "device": {"step_ms": 23.7, "sample_ms": 60, "sample_cpu_ms": 5}},
-    "real": {"options": ("--cores", "2"), "shape": "80,80,80", "patch": [48, 48, 48], "device": {}},
+    "real": {"options": ("--cores", "2"), "shape": "96,96,96", "patch": [64, 64, 64], "device": {}},
 }
 BATCH = 2
 
