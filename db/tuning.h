@@ -28,8 +28,8 @@ struct vx_tuning_list {
 };
 void vx_tuning_list_release(struct vx_tuning_list *list);
 
-/* row->n is ignored and assigned; *ret_n may be NULL. Writes an event of type "tuning". One that was
- * on trial is overtaken: "applied", and nothing was measured of it. */
+/* row->n is ignored and assigned; *ret_n may be NULL. Writes an event of type "tuning". One that
+ * was on trial is overtaken: "applied", and nothing was measured of it. */
 int vx_db_tuning_add(struct vx_db *db, const struct vx_tuning *row, int *ret_n, struct vx_err *err);
 /* The outcome of row n, with an event of type "tuning". VX_E_NOT_FOUND. */
 int vx_db_tuning_finish(struct vx_db *db, int64_t job_id, int n, const char *outcome,
