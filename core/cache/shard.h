@@ -31,8 +31,9 @@ struct vx_shard_codec {
     const char *name; /* borrowed, static: "lz4", "lz4hc", "zstd" */
     int level;
     int shuffle; /* BLOSC_NOSHUFFLE, BLOSC_SHUFFLE (bytes), BLOSC_BITSHUFFLE: 0, 1, 2 */
-    /* byte planes (codec/planes.h) that shrink to 1 / again_from and less are coded a second time
-     * with lz4hc, and the smaller result is kept; 0: none are */
+    /* byte planes (codec/planes.h), or chunks of other than 32-bit values, that shrink to
+     * 1 / again_from and less are coded a second time with lz4hc, and the smaller result is kept;
+     * 0: none are */
     double again_from;
 };
 /* For values that differ in all their bits (resampled images), and for few values that come again

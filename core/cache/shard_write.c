@@ -85,7 +85,7 @@ struct writer {
     int fd;
     const char *path;
     char *chunk, *coded; /* owned by the caller, like room and entries */
-    uint8_t *room;       /* of vx_planes_squeeze */
+    uint8_t *room;       /* for coding again; more than a coded chunk takes */
     struct vx_shard_entry *entries;
     struct vx_shard_file file;
 };
@@ -103,6 +103,25 @@ static int append(struct writer *w, const void *data, size_t len, struct vx_err 
     return VX_OK;
 }
 
+/* w->coded holds n bytes; plane by plane where values have planes, else as a whole: bytes. */
+static int code_again(struct writer *w, int n) {
+    const struct vx_shard *s = w->s;
+    if (s->item_bytes == 4) {
+        return (int)vx_planes_squeeze((uint8_t *)w->coded, (size_t)n, s->chunk_bytes / 4,
+                                      s->codec.again_from, AGAIN_LEVEL, w->room);
+    }
+    if ((double)s->chunk_bytes < s->codec.again_from * (double)n) {
+        return n;
+    }
+    struct vx_shard_codec slower = {BLOSC_LZ4HC_COMPNAME, AGAIN_LEVEL, s->codec.shuffle, 0};
+    int m = encode(s, &slower, w->chunk, (char *)w->room);
+    if (m <= 0 || m >= n) {
+        return n;
+    }
+    memcpy(w->coded, w->room, (size_t)m);
+    return m;
+}
+
 /* Codes w->chunk into w->coded: bytes, or a negative number. A chunk of one value costs LZ4 a byte
  * for 255 of it, and Zstandard a few dozen. */
 static int code_chunk(struct writer *w) {
@@ -112,11 +131,7 @@ static int code_chunk(struct writer *w) {
         return encode(s, &constant, w->chunk, w->coded);
     }
     int n = encode(s, &s->codec, w->chunk, w->coded);
-    if (s->codec.again_from > 0 && s->item_bytes == 4 && n > 0) {
-        n = (int)vx_planes_squeeze((uint8_t *)w->coded, (size_t)n, s->chunk_bytes / 4,
-                                   s->codec.again_from, AGAIN_LEVEL, w->room);
-    }
-    return n;
+    return s->codec.again_from > 0 && n > 0 ? code_again(w, n) : n;
 }
 
 static int write_chunk(struct writer *w, const char *data, size_t index, const int64_t g[4],

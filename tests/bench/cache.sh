@@ -1,6 +1,7 @@
 # tests/bench/run cache [--rounds N] [--samples N] [--set NAME]: milliseconds and bytes to read a training sample, warm and
-# cold, beside nnU-Net's data set class on blosc2 files of the same cases. Targets: half the bytes decoded and half the
-# time warm, 1.5 times as fast cold; the same box not slower than blosc2; files at most 1.1 times as large.
+# cold, beside nnU-Net's data set class on blosc2 files of the same cases: phantoms as they are, real volumes as they are
+# and resampled. Targets: half the bytes decoded and half the time warm, 1.5 times as fast cold; the same box not slower
+# than blosc2; files at most 1.1 times as large.
 # tests/bench/run cache --shapes: the table of core/cache/README.md, one line per way of coding and cutting the arrays.
 set -euo pipefail
 export VOXELD_TEST_DATA=${VOXELD_TEST_DATA:-../shared/data}
