@@ -1,5 +1,5 @@
 /* Op lists made by hand, inputs from a counter-based generator, and a device with one program: what
- * the device tests share. Everything aborts the test on failure. */
+ * the device tests share. What takes a rig is in rig.c and aborts the Criterion test on failure. */
 #ifndef VX_TESTS_DEVICE_NET_MAKER_H
 #define VX_TESTS_DEVICE_NET_MAKER_H
 

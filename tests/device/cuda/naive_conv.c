@@ -5,33 +5,38 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Calls term(x, w, y) with the element numbers of every product of the convolution. */
+/* All three tensors in double; the one that is made starts at zero and is summed up. */
 struct sums {
     const struct dnn_conv *c;
     enum dnn_direction direction;
-    const uint16_t *x, *w, *y;
-    double *out;
+    double *x, *w, *y;
 };
 
-static void one_pair(const struct sums *s, int64_t x, int64_t y, int64_t tap, int64_t taps) {
-    const struct dnn_conv *c = s->c;
-    for (int k = 0; k < c->out_channels; k++) {
-        const int64_t w = ((int64_t)k * taps + tap) * c->in_channels;
-        for (int i = 0; i < c->in_channels; i++) {
-            switch (s->direction) {
-            case DNN_FORWARD:
-                s->out[y + k] +=
-                    (double)host_from_bf16(s->x[x + i]) * (double)host_from_bf16(s->w[w + i]);
-                break;
-            case DNN_DATA:
-                s->out[x + i] +=
-                    (double)host_from_bf16(s->y[y + k]) * (double)host_from_bf16(s->w[w + i]);
-                break;
-            case DNN_WEIGHTS:
-                s->out[w + i] +=
-                    (double)host_from_bf16(s->y[y + k]) * (double)host_from_bf16(s->x[x + i]);
-                break;
+static double *unpacked(const uint16_t *from, int64_t n, bool zero) {
+    double *to = calloc((size_t)n, sizeof *to);
+    for (int64_t i = 0; i < n && !zero; i++) {
+        to[i] = (double)host_from_bf16(from[i]);
+    }
+    return to;
+}
+
+/* One input voxel under one tap of an output voxel's window. */
+static void one_pair(const struct sums *s, double *x, double *y, int64_t tap, int64_t taps) {
+    const int channels = s->c->in_channels;
+    for (int k = 0; k < s->c->out_channels; k++) {
+        double *w = s->w + (k * taps + tap) * channels;
+        if (s->direction == DNN_FORWARD) {
+            double sum = 0;
+            for (int i = 0; i < channels; i++) {
+                sum += x[i] * w[i];
             }
+            y[k] += sum;
+            continue;
+        }
+        double *to = s->direction == DNN_DATA ? x : w;
+        const double *from = s->direction == DNN_DATA ? w : x;
+        for (int i = 0; i < channels; i++) {
+            to[i] += y[k] * from[i];
         }
     }
 }
@@ -51,16 +56,16 @@ static void one_voxel(const struct sums *s, int n, const int at[3], int64_t y) {
             voxel = voxel * c->in[a] + p;
         }
         if (inside) {
-            one_pair(s, voxel * c->in_channels, y * c->out_channels, tap, taps);
+            one_pair(s, s->x + voxel * c->in_channels, s->y + y * c->out_channels, tap, taps);
         }
     }
 }
 
 void naive_conv(const struct dnn_conv *c, enum dnn_direction direction, void *x, void *w, void *y) {
-    const int64_t counts[] = {dnn_y_elements(c), dnn_x_elements(c), dnn_w_elements(c)};
-    uint16_t *to = direction == DNN_FORWARD ? y : direction == DNN_DATA ? x : w;
-    struct sums s = {.c = c, .direction = direction, .x = x, .w = w, .y = y};
-    s.out = calloc((size_t)counts[direction], sizeof *s.out);
+    struct sums s = {.c = c, .direction = direction};
+    s.x = unpacked(x, dnn_x_elements(c), direction == DNN_DATA);
+    s.w = unpacked(w, dnn_w_elements(c), direction == DNN_WEIGHTS);
+    s.y = unpacked(y, dnn_y_elements(c), direction == DNN_FORWARD);
     const int out[3] = {dnn_out_size(c, 0), dnn_out_size(c, 1), dnn_out_size(c, 2)};
     int64_t voxel = 0;
     for (int n = 0; n < c->n; n++) {
@@ -69,8 +74,13 @@ void naive_conv(const struct dnn_conv *c, enum dnn_direction direction, void *x,
             one_voxel(&s, n, at, voxel++);
         }
     }
+    const int64_t counts[] = {dnn_y_elements(c), dnn_x_elements(c), dnn_w_elements(c)};
+    const double *sums[] = {s.y, s.x, s.w};
+    uint16_t *results[] = {y, x, w};
     for (int64_t i = 0; i < counts[direction]; i++) {
-        to[i] = host_to_bf16((float)s.out[i]);
+        results[direction][i] = host_to_bf16((float)sums[direction][i]);
     }
-    free(s.out);
+    free(s.x);
+    free(s.w);
+    free(s.y);
 }

@@ -1,6 +1,7 @@
 /* For every convolution of the networks in networks.c, forward and both gradients: is there a cuDNN
  * plan that the backend would take, found and finalised without a GPU from a device's profile?
- *   gpu_plans PROFILE.json     a Markdown table; exit status 1 where one is missing */
+ *   gpu_plans PROFILE.json          a Markdown table; exit status 1 where one is missing
+ *   gpu_plans --device PROFILE.json writes the profile of the GPU that is here; 77 without one */
 #include "networks.h"
 
 #include "base/err.h"
@@ -79,14 +80,35 @@ static void check_network(struct dnn *dnn, int network, struct totals *all) {
     all->plans += t.plans;
 }
 
+static int write_profile(const char *path) {
+    vx_auto_free char *profile = NULL;
+    struct vx_err err = {0};
+    struct dnn *dnn = NULL;
+    int rc = dnn_open_device("this GPU", 0, DNN_BF16, &dnn, &err);
+    if (rc != VX_OK) {
+        fprintf(stderr, "gpu_plans: no GPU: %s\n", err.text);
+        return 77;
+    }
+    rc = dnn_profile(dnn, &profile, &err);
+    rc = rc != VX_OK ? rc : vx_write_file_atomic(path, profile, strlen(profile), 0644, &err);
+    if (rc != VX_OK) {
+        fprintf(stderr, "gpu_plans: %s\n", err.text);
+    }
+    dnn_close(dnn);
+    return rc != VX_OK;
+}
+
 int main(int argc, char **argv) {
+    if (argc == 3 && strcmp(argv[1], "--device") == 0) {
+        return write_profile(argv[2]);
+    }
     vx_auto_free char *profile = NULL;
     struct vx_err err = {0};
     struct dnn *dnn = NULL;
     struct totals all = {0};
     size_t len = 0;
     if (argc != 2) {
-        fprintf(stderr, "usage: gpu_plans PROFILE.json\n");
+        fprintf(stderr, "usage: gpu_plans [--device] PROFILE.json\n");
         return 2;
     }
     if (vx_read_file(argv[1], 1 << 16, &profile, &len, &err) != VX_OK ||
