@@ -37,12 +37,12 @@ static char *store_folder(void) {
                                  : NULL;
 }
 
-int cuda_engine_open(void **ret, struct vx_err *err) {
+int cuda_engine_open(const char *model, int processors, void **ret, struct vx_err *err) {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for cuDNN's context");
     }
-    int rc = dnn_open_device(DNN_BF16, &e->dnn, err);
+    int rc = dnn_open_device(model, processors, DNN_BF16, &e->dnn, err);
     if (rc != VX_OK) {
         free(e);
         return rc;

@@ -5,7 +5,7 @@
 
 #include "device/cuda/api.h"
 
-int cuda_engine_open(void **ret, struct vx_err *err);
+int cuda_engine_open(const char *model, int processors, void **ret, struct vx_err *err);
 /* Accepts NULL. */
 void cuda_engine_close(void *engine);
 int cuda_engine_plan(void *engine, const struct dnn_conv *shape, enum dnn_direction direction,

@@ -28,7 +28,8 @@ static int check_index(int index, struct vx_err *err) {
                                    index, count);
 }
 
-static int describe(int index, struct vx_device_info *ret, struct vx_err *err) {
+static int describe(int index, struct vx_device_info *ret, int *ret_processors,
+                    struct vx_err *err) {
     struct cudaDeviceProp prop;
     cudaError_t code = cudaGetDeviceProperties(&prop, index);
     if (code != cudaSuccess) {
@@ -41,6 +42,7 @@ static int describe(int index, struct vx_device_info *ret, struct vx_err *err) {
                        index, prop.name, prop.major, prop.minor);
     }
     int runtime = 0;
+    *ret_processors = prop.multiProcessorCount;
     size_t dnn = dnn_version();
     cudaRuntimeGetVersion(&runtime);
     *ret = (struct vx_device_info){.threads = 1, .bf16 = true, .memory_bytes = prop.totalGlobalMem};
@@ -54,8 +56,8 @@ static int describe(int index, struct vx_device_info *ret, struct vx_err *err) {
 
 static int open_gpu(int index, struct vx_device_info *ret_info, void **ret_engine,
                     struct vx_err *err) {
-    int rc = check_index(index, err);
-    rc = rc != VX_OK ? rc : describe(index, ret_info, err);
+    int processors = 0, rc = check_index(index, err);
+    rc = rc != VX_OK ? rc : describe(index, ret_info, &processors, err);
     if (rc != VX_OK) {
         return rc;
     }
@@ -65,7 +67,7 @@ static int open_gpu(int index, struct vx_device_info *ret_info, void **ret_engin
         return vx_fail(err, VX_E_DEVICE, "device_lost", "%s (%s) cannot be used: %s",
                        ret_info->name, ret_info->model, cudaGetErrorString(code));
     }
-    return cuda_engine_open(ret_engine, err);
+    return cuda_engine_open(ret_info->model, processors, ret_engine, err);
 }
 
 static int allocate(void **ret, size_t bytes) {

@@ -37,11 +37,14 @@ static void draw(uint16_t *block, float scale, uint32_t which) {
     }
 }
 
+/* One block over the bus, then again and again from what is there. */
 static cudaError_t fill(void *to, int64_t elements, const uint16_t *block) {
-    cudaError_t code = cudaSuccess;
-    for (int64_t at = 0; at < elements && code == cudaSuccess; at += BLOCK) {
-        int64_t n = elements - at < BLOCK ? elements - at : BLOCK;
-        code = cudaMemcpy((uint16_t *)to + at, block, (size_t)n * 2, cudaMemcpyHostToDevice);
+    int64_t have = elements < BLOCK ? elements : BLOCK;
+    cudaError_t code = cudaMemcpy(to, block, (size_t)have * 2, cudaMemcpyHostToDevice);
+    while (have < elements && code == cudaSuccess) {
+        int64_t n = elements - have < have ? elements - have : have;
+        code = cudaMemcpy((uint16_t *)to + have, to, (size_t)n * 2, cudaMemcpyDeviceToDevice);
+        have += n;
     }
     return code;
 }
@@ -68,7 +71,8 @@ static cudaError_t prepare(struct trial *t, size_t workspace) {
     }
     t->host[1] = t->host[0] + PIECE;
     free(block);
-    return code;
+    /* Copies within the device go on behind the call, and t->stream does not wait for them. */
+    return code ? code : cudaDeviceSynchronize();
 }
 
 int trial_open(struct dnn *dnn, const struct dnn_conv *c, enum dnn_direction direction,

@@ -84,7 +84,7 @@ static int write_profile(const char *path) {
     vx_auto_free char *profile = NULL;
     struct vx_err err = {0};
     struct dnn *dnn = NULL;
-    int rc = dnn_open_device(DNN_BF16, &dnn, &err);
+    int rc = dnn_open_device("this GPU", 0, DNN_BF16, &dnn, &err);
     if (rc != VX_OK) {
         fprintf(stderr, "gpu_plans: no GPU: %s\n", err.text);
         return 77;

@@ -16,7 +16,8 @@ enum host_order {
     HOST_IN_ORDER,
     HOST_BLOCKS_BACKWARDS,
     HOST_THREADS_BACKWARDS,
-    HOST_MIXED, /* both scattered */
+    HOST_MIXED,    /* both scattered */
+    HOST_TOGETHER, /* all blocks side by side, phase by phase */
     HOST_ORDERS
 };
 

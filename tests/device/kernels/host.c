@@ -8,6 +8,7 @@
 
 int64_t vx_host_block(int64_t i, int64_t blocks);
 int vx_host_thread(int i);
+bool vx_host_together(void);
 
 static enum host_order g_order = HOST_IN_ORDER;
 
@@ -34,6 +35,10 @@ int vx_host_thread(int i) {
     return g_order == HOST_THREADS_BACKWARDS ? 255 - i
            : g_order == HOST_MIXED           ? (int)scattered(i, 256)
                                              : i;
+}
+
+bool vx_host_together(void) {
+    return g_order == HOST_TOGETHER;
 }
 
 double host_draw(uint64_t *state) {

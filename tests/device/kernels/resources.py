@@ -3,6 +3,7 @@
 
 Prints registers, shared memory and the share of a multiprocessor's threads that fit, per kernel and chip. Fails where a
 kernel spills or keeps a stack frame. Exit status 77 without reports: there was no nvcc."""
+import os
 import re
 import sys
 from pathlib import Path
@@ -35,6 +36,9 @@ def main():
     reports = [Path(p) for p in sys.argv[1:] if Path(p).exists()]
     if not reports:
         print("no ptxas reports: built without nvcc")
+        if os.environ.get("VX_SKIP_LOG"):
+            with open(os.environ["VX_SKIP_LOG"], "a", encoding="utf-8") as log:
+                log.write("nvcc tests/device/kernels/resources.py\n")
         return 77
     rows = sorted(k for r in reports for k in kernels(r.read_text()))
     bad = [k for k in rows if k[4] or k[5]]

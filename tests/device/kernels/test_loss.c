@@ -15,11 +15,13 @@ struct setup {
 };
 
 static const struct setup SETUPS[] = {
-    {2, 3, {24, 20, 28}, 3, false, true, 2},   {2, 3, {24, 20, 28}, 3, true, true, 2},
+    {2, 3, {24, 20, 28}, 3, false, true, 2},
+    {2, 3, {24, 20, 28}, 3, true, true, 2},
     {3, 2, {1, 9, 13}, 1, false, false, 0.05}, /* 2d; most logits tie in bfloat16 */
     {1, 8, {8, 8, 8}, 2, true, false, 30},     /* saturated softmax */
     {2, 9, {10, 9, 8}, 2, false, true, 2},     /* two lanes for a voxel */
     {1, 61, {6, 7, 5}, 1, true, true, 3},
+    {2, 17, {9, 8, 11}, 1, false, true, 2}, /* three lanes: rows that do not fill the block */
 };
 
 /* Foreground weights as nnU-Net has them, the finest largest. */
@@ -337,6 +339,6 @@ Test(kernels_loss, channels_of_logits) {
     cr_assert_eq(vx_cuda_logit_channels(2), 8);
     cr_assert_eq(vx_cuda_logit_channels(8), 8);
     cr_assert_eq(vx_cuda_logit_channels(9), 16);
-    cr_assert_eq(vx_cuda_logit_channels(33), 64);
+    cr_assert_eq(vx_cuda_logit_channels(33), 40);
     cr_assert_eq(vx_cuda_logit_channels(65), 0);
 }

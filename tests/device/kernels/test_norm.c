@@ -224,4 +224,14 @@ Test(kernels_norm, what_cannot_be_is_refused) {
     cr_assert_neq(vx_cuda_norm_forward(&norm, none, none, none, NULL), 0);
     norm.channels = norm.padded = 12;
     cr_assert_neq(vx_cuda_norm_forward(&norm, none, none, none, NULL), 0);
+    /* A slice that does not start at a multiple of eight channels, and a width that is none. */
+    struct norm_case k = make_case(&SHAPES[1]);
+    norm = (struct vx_cuda_norm){.n = 1, .channels = 8, .padded = 8, .voxels = k.voxels};
+    struct vx_cuda_view skewed = {.data = k.x.all + 4, .pitch = 8}, odd = {k.x.all, 12};
+    cr_assert_neq(vx_cuda_norm_forward(&norm, skewed, k.out.view, none, NULL), 0);
+    cr_assert_neq(vx_cuda_norm_forward(&norm, k.x.view, k.out.view, odd, NULL), 0);
+    cr_assert_neq(vx_cuda_norm_backward(&norm, k.x.view, &odd, 1, k.dx.view, NULL, NULL, NULL), 0);
+    cr_assert_neq(
+        vx_cuda_norm_backward(&norm, k.x.view, &k.out.view, 4, k.dx.view, NULL, NULL, NULL), 0);
+    free_case(&k);
 }

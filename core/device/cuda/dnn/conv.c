@@ -83,5 +83,8 @@ desc_t dnn_graph(struct dnn_scope *s, const struct dnn *d, const struct dnn_conv
     o = dnn_finish(s, o, "a convolution's operation");
     desc_t graph = dnn_make(s, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     dnn_set_desc(s, graph, CUDNN_ATTR_OPERATIONGRAPH_OPS, o);
+    if (d->handle) {
+        dnn_set(s, graph, CUDNN_ATTR_OPERATIONGRAPH_HANDLE, CUDNN_TYPE_HANDLE, 1, &d->handle);
+    }
     return dnn_finish(s, graph, "an operation graph");
 }

@@ -108,11 +108,29 @@ int dnn_text(desc_t d, cudnnBackendAttributeName_t name, char **ret, struct vx_e
     return VX_OK;
 }
 
-int dnn_profile(struct dnn *d, char **ret, struct vx_err *err) {
-    return dnn_text(d->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, ret, err);
+/* From the handle's device, or as given. */
+static int make_properties(struct dnn *d, const char *profile, struct vx_err *err) {
+    struct dnn_scope s = {.err = err};
+    desc_t device = dnn_make(&s, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
+    if (profile) {
+        dnn_set(&s, device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
+                (int64_t)strlen(profile) + 1, profile);
+    } else {
+        dnn_set(&s, device, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1, &d->handle);
+    }
+    device = dnn_finish(&s, device, "the device's properties");
+    d->device = device ? dnn_keep(&s, device) : NULL;
+    dnn_scope_end(&s);
+    return s.rc;
 }
 
-/* What the plans of this device are kept under. */
+int dnn_profile(struct dnn *d, char **ret, struct vx_err *err) {
+    int rc = d->device ? VX_OK : make_properties(d, NULL, err);
+    return rc != VX_OK ? rc
+                       : dnn_text(d->device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, ret, err);
+}
+
+/* What the plans of a profile's device are kept under. */
 static int read_model(struct dnn *d, struct vx_err *err) {
     vx_auto_free char *text = NULL;
     int rc = dnn_profile(d, &text, err);
@@ -127,32 +145,21 @@ static int read_model(struct dnn *d, struct vx_err *err) {
     return VX_OK;
 }
 
-static int open_with(struct dnn *d, struct dnn_scope *s, const char *profile) {
-    desc_t device = dnn_make(s, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-    if (profile) {
-        dnn_set(s, device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR,
-                (int64_t)strlen(profile) + 1, profile);
-    } else {
-        note(s, cudnnCreate(&d->handle), "opening a handle");
-        dnn_set(s, device, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1, &d->handle);
-    }
-    device = dnn_finish(s, device, "the device's properties");
-    if (device) {
-        d->device = dnn_keep(s, device);
-        s->rc = read_model(d, s->err);
-    }
-    return s->rc;
-}
-
-static int open_any(const char *profile, enum dnn_type type, struct dnn **ret, struct vx_err *err) {
+static struct dnn *create(enum dnn_type type, struct vx_err *err) {
     struct dnn *d = calloc(1, sizeof *d);
     if (!d) {
-        return vx_fail(err, VX_E_NOMEM, NULL, "no memory for cuDNN's context");
+        vx_fail(err, VX_E_NOMEM, NULL, "no memory for cuDNN's context");
+        return NULL;
     }
     d->type = type == DNN_BF16 ? CUDNN_DATA_BFLOAT16 : CUDNN_DATA_HALF;
-    struct dnn_scope s = {.err = err};
-    int rc = open_with(d, &s, profile);
-    dnn_scope_end(&s);
+    return d;
+}
+
+int dnn_open_profile(const char *profile, enum dnn_type type, struct dnn **ret,
+                     struct vx_err *err) {
+    struct dnn *d = create(type, err);
+    int rc = d ? make_properties(d, profile, err) : VX_E_NOMEM;
+    rc = rc != VX_OK ? rc : read_model(d, err);
     if (rc != VX_OK) {
         dnn_close(d);
         return rc;
@@ -161,13 +168,21 @@ static int open_any(const char *profile, enum dnn_type type, struct dnn **ret, s
     return VX_OK;
 }
 
-int dnn_open_profile(const char *profile, enum dnn_type type, struct dnn **ret,
-                     struct vx_err *err) {
-    return open_any(profile, type, ret, err);
-}
-
-int dnn_open_device(enum dnn_type type, struct dnn **ret, struct vx_err *err) {
-    return open_any(NULL, type, ret, err);
+int dnn_open_device(const char *model, int processors, enum dnn_type type, struct dnn **ret,
+                    struct vx_err *err) {
+    struct dnn *d = create(type, err);
+    if (!d) {
+        return VX_E_NOMEM;
+    }
+    cudnnStatus_t status = cudnnCreate(&d->handle);
+    if (status != CUDNN_STATUS_SUCCESS) {
+        dnn_close(d);
+        return dnn_fail(err, status, "opening a handle");
+    }
+    snprintf(d->model, sizeof d->model, "%s", model);
+    d->processors = processors;
+    *ret = d;
+    return VX_OK;
 }
 
 void dnn_close(struct dnn *d) {

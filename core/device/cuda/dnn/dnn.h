@@ -63,8 +63,10 @@ int64_t dnn_y_elements(const struct dnn_conv *c);
 
 /* profile: cuDNN's device properties as JSON, e.g. profiles/h200.json. */
 int dnn_open_profile(const char *profile, enum dnn_type type, struct dnn **ret, struct vx_err *err);
-/* The current CUDA device. */
-int dnn_open_device(enum dnn_type type, struct dnn **ret, struct vx_err *err);
+/* The current CUDA device; what it is called and how many multiprocessors it has is what its plans
+ * are kept under. */
+int dnn_open_device(const char *model, int processors, enum dnn_type type, struct dnn **ret,
+                    struct vx_err *err);
 /* Accepts NULL. */
 void dnn_close(struct dnn *d);
 /* The device's properties as JSON; the caller frees. */

@@ -12,8 +12,8 @@ typedef cudnnBackendDescriptor_t desc_t;
 struct dnn {
     cudnnDataType_t type;
     cudnnHandle_t handle; /* NULL: a profile */
-    desc_t device;        /* its properties */
-    char model[96];       /* from the profile */
+    desc_t device;        /* its properties; with a handle made when somebody asks for them */
+    char model[96];
     int processors;
 };
 

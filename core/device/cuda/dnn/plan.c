@@ -16,7 +16,9 @@ static int configs(struct dnn_scope *s, const struct dnn *d, desc_t graph,
     desc_t h = dnn_make(s, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
     dnn_set_desc(s, h, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
     dnn_set(s, h, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, 1, &mode);
-    dnn_set_desc(s, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, d->device);
+    if (!d->handle) { /* else the graph's handle says which device */
+        dnn_set_desc(s, h, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, d->device);
+    }
     if (!dnn_finish(s, h, "heuristics")) {
         return 0;
     }

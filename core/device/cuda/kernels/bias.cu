@@ -8,7 +8,7 @@ VX_KERNEL(bias_sums, struct bias_arguments, struct bias_registers, struct vx_col
 static int arguments_of(int channels, int padded, int64_t voxels, struct vx_cuda_view out,
                         int blocks, struct bias_arguments *ret) {
     memset(ret, 0, sizeof *ret);
-    if (voxels < 1 || padded < channels || padded % VX_CUDA_LANES != 0) {
+    if (voxels < 1 || padded < channels || padded % VX_CUDA_LANES != 0 || !vx_view_fits(&out)) {
         return VX_BAD_VALUE;
     }
     ret->grid = vx_grid_of(1, padded, voxels, blocks);
@@ -23,6 +23,7 @@ int vx_cuda_bias_forward(struct vx_cuda_view in, const float *bias, int channels
     int rc = arguments_of(channels, padded, voxels, out, VX_MAP_BLOCKS, &a);
     a.in = in;
     a.bias = bias;
+    rc = vx_view_fits(&in) ? rc : VX_BAD_VALUE;
     return rc != 0 ? rc : bias_forward_launch(&a, vx_grid_blocks(&a.grid), stream);
 }
 
@@ -45,6 +46,7 @@ int vx_cuda_bias_backward(const struct vx_cuda_view *grads, int n_grads, int cha
     a.n_grads = n_grads;
     for (int i = 0; i < n_grads; i++) {
         a.grads[i] = grads[i];
+        rc = vx_view_fits(&grads[i]) ? rc : VX_BAD_VALUE;
     }
-    return bias_sums_launch(&a, vx_grid_blocks(&a.grid), stream);
+    return rc != 0 ? rc : bias_sums_launch(&a, vx_grid_blocks(&a.grid), stream);
 }

@@ -49,22 +49,20 @@ struct target_shared {
 };
 
 /* Nearest-exact, as device/oplist.h has it: floor((o + 0.5) * in / out). */
-VX_INLINE int input_source(int o, int in, int out) {
-    return (int)((2 * (int64_t)o + 1) * in / (2 * (int64_t)out));
+VX_INLINE uint32_t input_source(uint32_t o, int in, int out) {
+    return (2 * o + 1) * (uint32_t)in / (2 * (uint32_t)out);
 }
 
 /* The label that voxel v (of all samples) of head h picks. */
-VX_INLINE int input_label(const struct vx_cuda_targets *t, int h, int64_t v) {
+VX_INLINE int input_label(const struct vx_cuda_targets *t, int h, uint32_t v) {
     const int *out = t->head_shape[h];
-    int x = (int)(v % out[2]);
-    v /= out[2];
-    int y = (int)(v % out[1]);
-    v /= out[1];
-    int z = (int)(v % out[0]);
-    const int16_t *sample = t->labels + v / out[0] * t->sample_stride;
-    int64_t row = (int64_t)input_source(z, t->shape[0], out[0]) * t->shape[1] +
-                  input_source(y, t->shape[1], out[1]);
-    return sample[row * t->shape[2] + input_source(x, t->shape[2], out[2])];
+    uint32_t x = v % (uint32_t)out[2], row = v / (uint32_t)out[2];
+    uint32_t y = row % (uint32_t)out[1], plane = row / (uint32_t)out[1];
+    uint32_t z = plane % (uint32_t)out[0], n = plane / (uint32_t)out[0];
+    const int16_t *sample = t->labels + n * t->sample_stride;
+    int64_t from = (int64_t)input_source(z, t->shape[0], out[0]) * t->shape[1] +
+                   input_source(y, t->shape[1], out[1]);
+    return sample[from * t->shape[2] + input_source(x, t->shape[2], out[2])];
 }
 
 VX_INLINE int64_t input_head_voxels(const struct vx_cuda_targets *t, int h) {
@@ -84,7 +82,7 @@ VX_INLINE int32_t input_thread_targets(const struct target_arguments *a, int blo
     VX_UNROLL for (int j = 0; j < INPUT_VOXELS; j++) {
         int64_t v = first + j * VX_THREADS;
         if (v < voxels) {
-            int label = input_label(t, h, v);
+            int label = input_label(t, h, (uint32_t)v);
             bool ignored = label == t->ignore;
             label = label < 0 || ignored ? 0 : label;
             top = label > top ? label : top;

@@ -26,12 +26,8 @@ LOSS_GRADIENT(loss_gradient_few, false)
 LOSS_GRADIENT(loss_gradient_many, true)
 
 int vx_cuda_logit_channels(int classes) {
-    for (int padded = VX_CUDA_LANES; padded <= VX_CUDA_MAX_CLASSES; padded *= 2) {
-        if (classes <= padded) {
-            return padded;
-        }
-    }
-    return 0;
+    return classes <= VX_CUDA_MAX_CLASSES ? (int)vx_pieces(classes, VX_CUDA_LANES) * VX_CUDA_LANES
+                                          : 0;
 }
 
 /* The scratch, in elements; every part keeps doubles and 16-byte loads aligned. */

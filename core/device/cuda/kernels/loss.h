@@ -22,6 +22,9 @@ enum {
     LOSS_HARD
 };
 
+/* Voxels that a thread loads before the first of them is used; as many as registers allow. */
+enum { LOSS_BATCH = 4, LOSS_BATCH_WIDE = 2 };
+
 struct loss_arguments {
     struct vx_cuda_loss l;
     struct vx_grid grid[VX_CUDA_MAX_HEADS];
@@ -160,16 +163,17 @@ VX_INLINE void loss_thread_sums(const struct loss_arguments *a, bool wide, bool 
     }
     float bias[8];
     vx_load_channels(head->bias, p->channel, a->l.classes, bias);
+    const int batch = wide ? LOSS_BATCH_WIDE : LOSS_BATCH;
     int64_t rows = g->rows, sample = p->n * g->voxels;
-    for (int64_t at = p->first + p->row; p->active && at < p->end; at += 2 * rows) {
-        struct vx_pack8 pack[2];
-        int target[2];
-        VX_UNROLL for (int j = 0; j < 2; j++) {
+    for (int64_t at = p->first + p->row; p->active && at < p->end; at += batch * rows) {
+        struct vx_pack8 pack[LOSS_BATCH] = {{{0}}};
+        int target[LOSS_BATCH] = {0};
+        VX_UNROLL for (int j = 0; j < batch; j++) {
             int64_t voxel = sample + vx_at_most(at + j * rows, p->end - 1);
             pack[j] = vx_load8(head->logits, voxel * a->l.padded + p->channel);
             target[j] = head->targets[voxel];
         }
-        VX_UNROLL for (int j = 0; j < 2; j++) {
+        VX_UNROLL for (int j = 0; j < batch; j++) {
             if (at + j * rows < p->end && target[j] != VX_CUDA_IGNORE) {
                 struct loss_voxel v;
                 loss_logits(&pack[j], bias, v.z);
@@ -390,16 +394,17 @@ VX_INLINE void loss_thread_gradients(const struct loss_arguments *a, bool wide,
     vx_load_floats(slopes, a->l.padded + p->channel, k.out);
     vx_load_channels(head->bias, p->channel, a->l.classes, k.bias);
     k.ce = a->ce_slopes[r->head];
+    const int batch = wide ? LOSS_BATCH_WIDE : LOSS_BATCH;
     int64_t rows = g->rows, sample = p->n * g->voxels;
-    for (int64_t at = p->first + p->row; at < p->end; at += 2 * rows) {
-        struct vx_pack8 pack[2];
-        int target[2];
-        VX_UNROLL for (int j = 0; j < 2; j++) {
+    for (int64_t at = p->first + p->row; at < p->end; at += batch * rows) {
+        struct vx_pack8 pack[LOSS_BATCH] = {{{0}}};
+        int target[LOSS_BATCH] = {0};
+        VX_UNROLL for (int j = 0; j < batch; j++) {
             int64_t voxel = sample + vx_at_most(at + j * rows, p->end - 1);
             pack[j] = vx_load8(head->logits, voxel * a->l.padded + p->channel);
             target[j] = head->targets[voxel];
         }
-        VX_UNROLL for (int j = 0; j < 2; j++) {
+        VX_UNROLL for (int j = 0; j < batch; j++) {
             int64_t voxel = sample + at + j * rows;
             if (at + j * rows < p->end) {
                 float dz[8];

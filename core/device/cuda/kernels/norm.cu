@@ -65,6 +65,9 @@ int vx_cuda_norm_forward(const struct vx_cuda_norm *norm, struct vx_cuda_view x,
     a.x = x;
     a.out = out;
     a.copy = copy;
+    if (!vx_view_fits(&x) || !vx_view_fits(&out) || !vx_view_fits(&copy)) {
+        return VX_BAD_VALUE;
+    }
     rc = norm_moments_launch(&a, vx_grid_blocks(&a.grid), stream);
     a.grid = vx_grid_of(norm->n, norm->padded, norm->voxels, VX_MAP_BLOCKS);
     return rc != 0 ? rc : norm_forward_launch(&a, vx_grid_blocks(&a.grid), stream);
@@ -83,8 +86,13 @@ int vx_cuda_norm_backward(const struct vx_cuda_norm *norm, struct vx_cuda_view x
     a.dgamma = dgamma;
     a.dbeta = dbeta;
     a.n_grads = n_grads;
+    bool fits = vx_view_fits(&x) && vx_view_fits(&dx);
     for (int i = 0; i < n_grads; i++) {
         a.grads[i] = grads[i];
+        fits = fits && vx_view_fits(&grads[i]);
+    }
+    if (!fits) {
+        return VX_BAD_VALUE;
     }
     int64_t blocks = vx_grid_blocks(&a.grid);
     rc = n_grads == 1 ? norm_sums_one_launch(&a, blocks, stream)

@@ -1,9 +1,9 @@
 /* Phases of instance norm + affine map + leaky ReLU, both directions. Private to this room.
  *
- * Moments: a thread sums its few voxels shifted by the first of them, which loses nothing: the
- * shift is itself a deviation that the true sum of squares holds. Means come first, then squared
- * deviations from the merged mean, on every level; so large means cost no digits. Source of the
- * merge: Chan, Golub, LeVeque 1979. Formulas: device/oplist.h, VX_OP_NORM_ACT. */
+ * Moments: a thread sums its few voxels shifted by the first of them, which is safe: the shift is
+ * itself a deviation that the true sum of squares holds. Means come first, then squared deviations
+ * from the merged mean, on every level; so large means cost no digits. Source of the merge: Chan,
+ * Golub, LeVeque 1979. Formulas: device/oplist.h, VX_OP_NORM_ACT. */
 #ifndef VX_DEVICE_CUDA_KERNELS_NORM_H
 #define VX_DEVICE_CUDA_KERNELS_NORM_H
 

@@ -50,27 +50,40 @@ enum { VX_THREADS = 256 }; /* of a block */
 #define VX_INLINE static inline
 #define VX_UNROLL _Pragma("GCC unroll 8")
 
-/* The test's: block and thread that come i-th. */
+#include <stdlib.h>
+
+/* The test's: block and thread that come i-th; whether all blocks end a phase before the next. */
 int64_t vx_host_block(int64_t i, int64_t blocks);
 int vx_host_thread(int i);
+bool vx_host_together(void);
 
 /* Registers and shared memory start as NaNs: a read of what nobody wrote shows. */
 #define VX_KERNEL(name, arguments, registers, sharing, phases, at_least)                           \
+    struct name##_block {                                                                          \
+        registers r[VX_THREADS];                                                                   \
+        sharing shared;                                                                            \
+    };                                                                                             \
+    static void name##_phase(const arguments *a, int phase, int64_t block,                         \
+                             struct name##_block *b) {                                             \
+        for (int t = 0; t < VX_THREADS; t++) {                                                     \
+            int thread = vx_host_thread(t);                                                        \
+            name(phase, a, (int)block, thread, &b->r[thread], &b->shared);                         \
+        }                                                                                          \
+    }                                                                                              \
     static int name##_launch(const arguments *a, int64_t blocks, struct CUstream_st *stream) {     \
-        static registers r[VX_THREADS];                                                            \
-        static sharing shared;                                                                     \
+        int64_t at_once = vx_host_together() ? blocks : 1;                                         \
+        struct name##_block *b = malloc((size_t)at_once * sizeof *b);                              \
         (void)stream;                                                                              \
-        for (int64_t i = 0; i < blocks; i++) {                                                     \
-            memset(r, 0xff, sizeof r);                                                             \
-            memset(&shared, 0xff, sizeof shared);                                                  \
+        for (int64_t i = 0; b && i < blocks; i += at_once) {                                       \
+            memset(b, 0xff, (size_t)at_once * sizeof *b);                                          \
             for (int phase = 0; phase < (phases); phase++) {                                       \
-                for (int t = 0; t < VX_THREADS; t++) {                                             \
-                    int thread = vx_host_thread(t);                                                \
-                    name(phase, a, (int)vx_host_block(i, blocks), thread, &r[thread], &shared);    \
+                for (int64_t j = i; j < i + at_once; j++) {                                        \
+                    name##_phase(a, phase, vx_host_block(j, blocks), &b[j - i]);                   \
                 }                                                                                  \
             }                                                                                      \
         }                                                                                          \
-        return 0;                                                                                  \
+        free(b);                                                                                   \
+        return blocks > 0 && !b;                                                                   \
     }
 
 #endif
@@ -124,6 +137,11 @@ VX_INLINE double vx_fresh_double(const double *p) {
 
 VX_INLINE int64_t vx_at_most(int64_t a, int64_t b) {
     return a < b ? a : b;
+}
+
+/* True where 16 bytes at a time may be moved from and to the view. */
+VX_INLINE bool vx_view_fits(const struct vx_cuda_view *view) {
+    return (uintptr_t)view->data % 16 == 0 && view->pitch % VX_CUDA_LANES == 0;
 }
 
 VX_INLINE int64_t vx_pieces(int64_t count, int64_t size) {

@@ -12,7 +12,9 @@ static int arguments_of(const struct vx_cuda_tile *tile, int channels, int padde
     ret->tile = *tile;
     ret->channels = channels;
     ret->padded = padded;
-    return padded < channels || padded % VX_CUDA_LANES != 0 ? VX_BAD_VALUE : 0;
+    return padded < channels || padded % VX_CUDA_LANES != 0 || tile_voxels(tile) > INT32_MAX
+               ? VX_BAD_VALUE
+               : 0;
 }
 
 int vx_cuda_cut_tile(const struct vx_cuda_tile *tile, const float *image, int channels, int padded,

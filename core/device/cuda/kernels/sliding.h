@@ -26,9 +26,10 @@ VX_INLINE int64_t tile_voxels(const struct vx_cuda_tile *t) {
 
 VX_INLINE struct tile_voxel tile_voxel_of(const struct vx_cuda_tile *t, int64_t v) {
     struct tile_voxel r;
-    r.at[2] = (int)(v % t->patch[2]);
-    r.at[1] = (int)(v / t->patch[2] % t->patch[1]);
-    r.at[0] = (int)(v / t->patch[2] / t->patch[1]);
+    uint32_t x = (uint32_t)t->patch[2], y = (uint32_t)t->patch[1], row = (uint32_t)v / x;
+    r.at[2] = (int)((uint32_t)v % x); /* a tile has fewer than 2^31 voxels */
+    r.at[1] = (int)(row % y);
+    r.at[0] = (int)(row / y);
     r.volume = 0;
     VX_UNROLL for (int i = 0; i < 3; i++) {
         r.at[i] = t->flip[i] ? t->patch[i] - 1 - r.at[i] : r.at[i];
