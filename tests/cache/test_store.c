@@ -405,7 +405,7 @@ Test(cache_store, chunks_of_one_value) {
     fixture_remove(dir, store);
 }
 
-static size_t written(struct vx_shard *s, const float *data, const char *path) {
+static size_t written(struct vx_shard *s, const void *data, const char *path) {
     struct vx_err e = {0};
     struct vx_shard_file file;
     unlink(path);
