@@ -7,6 +7,7 @@
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -278,6 +279,37 @@ Test(cuda_recorded, runs_overlap_and_keep_their_inputs_apart, .timeout = 120) {
     cr_assert_eq(vx_program_wait(p, ticket[1] - 2, NULL, NULL), VX_E_INVALID);
     vx_program_free(p);
     samples_release(&other);
+    pair_release(&q);
+    maker_release(&m);
+}
+
+struct elsewhere {
+    struct pair *q;
+    struct vx_program *p;
+    float *weight;
+};
+
+static void *run_elsewhere(void *arg) {
+    struct elsewhere *e = arg;
+    rig_run(e->p, &e->q->in);
+    e->weight = rig_download(&e->q->gpu, 0, VX_PART_WEIGHT);
+    return NULL;
+}
+
+Test(cuda_recorded, the_calling_thread_may_change) {
+    struct maker m;
+    struct pair q;
+    pthread_t thread;
+    maker_unet(&m, &small_unet);
+    pair_init(&q, &m.net);
+    struct elsewhere e = {.q = &q, .p = compile(&q, VX_MODE_TRAIN)};
+    cr_assert_eq(pthread_create(&thread, NULL, run_elsewhere, &e), 0);
+    pthread_join(thread, NULL);
+    float *here = rig_download(&q.gpu, 0, VX_PART_WEIGHT);
+    cr_assert_arr_eq(here, e.weight, m.net.params[0].count * sizeof *here);
+    free(here);
+    free(e.weight);
+    vx_program_free(e.p);
     pair_release(&q);
     maker_release(&m);
 }
