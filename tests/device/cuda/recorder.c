@@ -118,8 +118,9 @@ static void perform(struct call *c, int stream) {
         shadow_new_run(c->begins, options.execute);
     }
     shadow_check(c->name, &c->touched, c->step, stream, &c->now);
-    if (options.execute) {
-        c->run(c->args);
+    int code = options.execute ? c->run(c->args) : 0;
+    if (code) {
+        problem("%s refuses its arguments (%d)", c->name, code);
     }
 }
 

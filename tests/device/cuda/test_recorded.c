@@ -4,6 +4,7 @@
 #include "recorder.h"
 
 #include "base/err.h"
+#include "device/cuda/kernels.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
@@ -122,12 +123,20 @@ Test(cuda_recorded, a_concatenation_whose_inputs_have_other_readers) {
     check_gradients(&m, 2e-2, 0.999);
 }
 
-Test(cuda_recorded, many_classes_get_a_gradient_of_their_own) {
+static void check_classes(int classes) {
     struct maker m;
-    maker_init(&m, 2, 1, 4, 5, 6, 11);
+    maker_init(&m, 2, 1, 4, 5, 6, classes);
     int x = maker_conv(&m, 0, &(struct conv_args){8, {3, 3, 3}, {1, 1, 1}});
     maker_head(&m, x, 1);
     check_gradients(&m, 2e-2, 0.999);
+    cr_assert_eq(vx_cuda_logit_channels(classes), (classes + 7) / 8 * 8, "as shape.c pads them");
+}
+
+Test(cuda_recorded, many_classes_get_a_gradient_of_their_own) {
+    check_classes(8);
+    check_classes(11);
+    check_classes(33);
+    check_classes(64);
 }
 
 static const struct unet_args small_unet = {.batch = 2,
