@@ -228,8 +228,19 @@ static void check_order(const char *call, const struct region *r, int buffer, bo
     }
 }
 
-static void check_one(const char *call, const struct access *a, int step, int stream,
+/* Of memory that nobody watches only the bounds are known: a slice counts as all that it spans. */
+static struct access spanned(const struct access *a) {
+    struct access whole = *a;
+    whole.row_bytes = whole.stride = (a->rows - 1) * a->stride + a->row_bytes;
+    whole.rows = 1;
+    return whole;
+}
+
+static void check_one(const char *call, const struct access *given, int step, int stream,
                       const struct clock *now) {
+    const struct region *watched = region_of(given->at);
+    struct access whole = spanned(given);
+    const struct access *a = watched && watched->program ? given : &whole;
     struct region *r = region_of(a->at);
     if (!r) {
         problem("%s %s at %p, which is no device memory", call, a->write ? "writes" : "reads",

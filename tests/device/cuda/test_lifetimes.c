@@ -157,15 +157,19 @@ static void sabotage_init(struct sabotage *s) {
     s->p = (struct cuda_program *)s->program;
 }
 
+static void sabotage_release(struct sabotage *s) {
+    vx_program_free(s->program);
+    samples_release(&s->samples);
+    rig_release(&s->r);
+    maker_release(&s->m);
+}
+
 static void expect(struct sabotage *s, const char *text) {
     recorder_watch(s->program);
     rig_run(s->program, &s->in);
     cr_assert_gt(recorder_problems(), 0, "nothing was seen");
     cr_assert(strstr(recorder_problem(), text), "saw: %s", recorder_problem());
-    vx_program_free(s->program);
-    samples_release(&s->samples);
-    rig_release(&s->r);
-    maker_release(&s->m);
+    sabotage_release(s);
 }
 
 static int do_nothing(struct cuda_program *p, const void *data) {
@@ -246,11 +250,10 @@ static int compile_error(const struct recorder_options *o, struct vx_err *err) {
     struct sabotage s;
     sabotage_init(&s);
     vx_program_free(s.program);
+    s.program = NULL;
     recorder_change(o);
     int rc = vx_program_compile(s.r.state, &s.m.net, VX_MODE_TRAIN, VX_BF16, &s.program, err);
-    if (rc == VX_OK) {
-        vx_program_free(s.program);
-    }
+    sabotage_release(&s);
     return rc;
 }
 
@@ -328,6 +331,7 @@ static int run_error(const struct recorder_options *o, bool wait, struct vx_err 
             rc = vx_program_wait(s.program, ticket, NULL, err);
         }
     }
+    sabotage_release(&s);
     return rc;
 }
 
@@ -357,6 +361,8 @@ Test(cuda_faults, without_a_graph_it_goes_on_step_by_step) {
     }
     cr_assert_eq(recorder_calls("graph_launch"), 0);
     cr_assert_eq(recorder_calls("update"), 4);
+    sabotage_release(&s);
+    cr_assert_eq(recorder_leaks(), 0);
 }
 
 Test(cuda_faults, the_environment_keeps_it_eager) {
@@ -370,6 +376,7 @@ Test(cuda_faults, the_environment_keeps_it_eager) {
     cr_assert_eq(recorder_calls("graph_launch"), 0);
     cr_assert_eq(recorder_calls("update"), 3);
     check_clean("eager");
+    sabotage_release(&s);
 }
 
 Test(cuda_faults, what_has_no_path_is_refused_with_its_name) {
