@@ -87,7 +87,7 @@ static void check_network(int network) {
     vx_oplist_free(net);
 }
 
-Test(cuda_lifetimes, standard_networks, .timeout = 300) {
+Test(cuda_lifetimes, standard_networks) {
     int checked = 0;
     for (int i = 0; i < network_count(); i++) {
         check_network(i);
@@ -108,7 +108,7 @@ static int network_named(const char *name) {
 
 /* The plan against what must be alive at least: outputs of all convolutions and what follows them,
  * once each, in bfloat16 (facts: 3.2 GiB at 128^3). */
-Test(cuda_lifetimes, memory_of_a_training_step, .timeout = 60) {
+Test(cuda_lifetimes, memory_of_a_training_step) {
     struct vx_oplist *net = network_build(network_named("six stages 128^3"));
     struct rig r;
     size_t kept = 0;

@@ -146,13 +146,13 @@ static const struct unet_args small_unet = {.batch = 2,
                                             .stages = 3,
                                             .features = {8, 16, 24}};
 
-Test(cuda_recorded, whole_network, .timeout = 120) {
+Test(cuda_recorded, whole_network) {
     struct maker m;
     maker_unet(&m, &small_unet);
     check_gradients(&m, 0.25, 0.97);
 }
 
-Test(cuda_recorded, uneven_strides_and_batch_dice, .timeout = 120) {
+Test(cuda_recorded, uneven_strides_and_batch_dice) {
     struct unet_args args = {.batch = 2,
                              .channels = 3,
                              .size = {4, 8, 8},
@@ -167,7 +167,7 @@ Test(cuda_recorded, uneven_strides_and_batch_dice, .timeout = 120) {
     check_gradients(&m, 0.25, 0.97);
 }
 
-Test(cuda_recorded, training_follows_the_reference, .timeout = 300) {
+Test(cuda_recorded, training_follows_the_reference) {
     struct maker m;
     struct pair q;
     maker_unet(&m, &small_unet);
@@ -194,7 +194,7 @@ Test(cuda_recorded, training_follows_the_reference, .timeout = 300) {
     maker_release(&m);
 }
 
-Test(cuda_recorded, validation_and_logits_agree, .timeout = 120) {
+Test(cuda_recorded, validation_and_logits_agree) {
     struct maker m;
     struct pair q;
     maker_unet(&m, &small_unet);
@@ -262,7 +262,7 @@ Test(cuda_recorded, parameters_come_back_bit_for_bit) {
 }
 
 /* Two runs under way, each with its own samples, results asked for one step late. */
-Test(cuda_recorded, runs_overlap_and_keep_their_inputs_apart, .timeout = 120) {
+Test(cuda_recorded, runs_overlap_and_keep_their_inputs_apart) {
     struct maker m;
     struct pair q;
     struct samples other;
