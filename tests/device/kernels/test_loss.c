@@ -238,6 +238,16 @@ Test(kernels_loss, training_counts_no_hard_statistics_and_agrees) {
     }
 }
 
+Test(kernels_loss, one_block_ends_each_sample_and_one_all) {
+    for (int order = HOST_IN_ORDER; order < HOST_ORDERS; order++) {
+        struct loss_case *k = make_case(&SETUPS[0]);
+        host_claims();
+        run(k, (enum host_order)order);
+        cr_assert_eq(host_claims(), 3 * 2 + 1 + 3); /* heads x samples, all; bias of each head */
+        free_case(k);
+    }
+}
+
 Test(kernels_loss, in_place_where_it_can_be) {
     struct loss_case *k = make_case(&SETUPS[0]), *other = make_case(&SETUPS[0]);
     run(k, HOST_IN_ORDER);
