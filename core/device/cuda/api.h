@@ -21,6 +21,8 @@ struct cuda_api {
      */
     int (*open)(int index, struct vx_device_info *ret_info, void **ret_engine, struct vx_err *err);
     void (*close)(void *engine);
+    /* The same for another thread, before anything else of a call. */
+    int (*enter)(int index);
 
     /* On the device; page-locked on the host; locking what is there. */
     int (*allocate)(void **ret, size_t bytes);

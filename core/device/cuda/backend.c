@@ -63,6 +63,11 @@ int cuda_fail(const struct cuda_device *d, int code, struct vx_err *err, const c
     return cause == OUT_OF_MEMORY ? VX_E_NOMEM : VX_E_DEVICE;
 }
 
+int cuda_enter(const struct cuda_device *d, struct vx_err *err) {
+    int code = d->api->enter(d->index);
+    return code ? cuda_fail(d, code, err, "making the device current") : VX_OK;
+}
+
 static int make_streams(struct cuda_device *d, struct vx_err *err) {
     const struct cuda_api *api = d->api;
     int code = api->stream_create(&d->compute);
@@ -81,6 +86,7 @@ int cuda_device_open(const struct cuda_api *api, const struct vx_device_api *tab
     const char *eager = getenv("VOXELD_CUDA_EAGER");
     d->base.api = table;
     d->api = api;
+    d->index = index;
     d->eager = eager && *eager && strcmp(eager, "0") != 0;
     int rc = api->open(index, &d->info, &d->engine, err);
     rc = rc != VX_OK ? rc : make_streams(d, err);
@@ -94,6 +100,7 @@ int cuda_device_open(const struct cuda_api *api, const struct vx_device_api *tab
 
 void cuda_device_close(struct vx_device *base) {
     struct cuda_device *d = (struct cuda_device *)base;
+    d->api->enter(d->index);
     for (int i = 0; i < d->n_locked; i++) {
         d->api->unlock(d->locked[i]);
     }
@@ -114,6 +121,10 @@ int cuda_use_memory(struct vx_device *base, void *memory, size_t bytes, struct v
     if (d->n_locked == CUDA_MAX_LOCKED) {
         return vx_fail(err, VX_E_LIMIT, NULL, "%d pieces of memory are locked already",
                        CUDA_MAX_LOCKED);
+    }
+    int rc = cuda_enter(d, err);
+    if (rc != VX_OK) {
+        return rc;
     }
     int code = d->api->lock(memory, bytes);
     if (code) {

@@ -19,6 +19,7 @@ struct cuda_device {
     struct vx_device base;
     const struct cuda_api *api; /* borrowed, outlives the device */
     void *engine;               /* owned; of api->open */
+    int index;
     struct vx_device_info info;
     struct CUstream_st *compute, *transfer, *clock;
     struct CUevent_st *now; /* on clock, which nothing else uses */
@@ -132,6 +133,8 @@ struct cuda_program {
  * end, else VX_E_DEVICE. */
 int cuda_fail(const struct cuda_device *d, int code, struct vx_err *err, const char *what);
 bool cuda_is_sticky(int code);
+/* First in every entry of the table: callers may change threads between calls. */
+int cuda_enter(const struct cuda_device *d, struct vx_err *err);
 int cuda_device_open(const struct cuda_api *api, const struct vx_device_api *table, int index,
                      struct vx_device **ret, struct vx_err *err);
 void cuda_device_close(struct vx_device *device);

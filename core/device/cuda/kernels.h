@@ -130,7 +130,7 @@ struct vx_cuda_head {
 };
 
 struct vx_cuda_loss {
-    int n, classes, padded; /* padded: vx_cuda_logit_channels(classes) */
+    int n, classes, padded; /* padded: a multiple of 8, at most 64 */
     bool batch_dice;
     bool hard; /* also tp, fp, fn of the first head */
     float smooth;
@@ -140,7 +140,8 @@ struct vx_cuda_loss {
     void *workspace; /* must survive from forward to backward, or be this loss's own */
 };
 
-/* Channels that logits are padded to: the next multiple of 8; 0 where there are too many classes.
+/* Channels that logits are best padded to: the next multiple of 8; 0 where there are too many
+ * classes.
  */
 int vx_cuda_logit_channels(int classes);
 size_t vx_cuda_loss_workspace(const struct vx_cuda_loss *loss);

@@ -98,6 +98,7 @@ struct vx_cuda_view cuda_tensor_at(const struct cuda_program *p, const struct cu
 
 static void free_run(struct cuda_program *p) {
     const struct cuda_api *api = p->device->api;
+    api->enter(p->device->index);
     /* Nothing of this program may be under way when its memory goes. */
     api->stream_sync(p->device->compute);
     api->stream_sync(p->device->transfer);
@@ -223,7 +224,8 @@ static int build(struct cuda_program *p, const struct vx_oplist *net, struct vx_
 int cuda_compile(struct vx_state *base, const struct vx_oplist *net, enum vx_mode mode,
                  enum vx_precision precision, struct vx_program **ret, struct vx_err *err) {
     struct cuda_state *state = (struct cuda_state *)base;
-    int rc = check(state, net, precision, err);
+    int rc = cuda_enter(state->device, err);
+    rc = rc != VX_OK ? rc : check(state, net, precision, err);
     if (rc != VX_OK) {
         return rc;
     }

@@ -70,6 +70,10 @@ static int open_gpu(int index, struct vx_device_info *ret_info, void **ret_engin
     return cuda_engine_open(ret_info->model, processors, ret_engine, err);
 }
 
+static int enter(int index) {
+    return (int)cudaSetDevice(index);
+}
+
 static int allocate(void **ret, size_t bytes) {
     int code = (int)cudaMalloc(ret, bytes);
     cudaGetLastError();
@@ -182,6 +186,7 @@ static const char *error_text(int code) {
 const struct cuda_api cuda_real_api = {
     .open = open_gpu,
     .close = cuda_engine_close,
+    .enter = enter,
     .allocate = allocate,
     .release = release,
     .allocate_host = allocate_host,

@@ -116,6 +116,10 @@ int cuda_run(struct vx_program *base, const struct vx_run_input *in, uint64_t *r
     if (p->mode != VX_MODE_INFER && !in->labels) {
         return vx_fail(err, VX_E_INVALID, NULL, "this program needs labels");
     }
+    int rc = cuda_enter(p->device, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
     const char *name = "";
     int code = start(p, in, &name);
     if (code) {
@@ -153,6 +157,10 @@ int cuda_wait(struct vx_program *base, uint64_t ticket, struct vx_run_result *re
         return vx_fail(err, VX_E_INVALID, NULL, "run %llu is not one of the last two",
                        (unsigned long long)ticket);
     }
+    int rc = cuda_enter(p->device, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
     struct CUevent_st *done = p->done[ticket % 2];
     uint64_t ended = 0;
     int code = p->device->api->event_sync(done);
@@ -161,7 +169,7 @@ int cuda_wait(struct vx_program *base, uint64_t ticket, struct vx_run_result *re
         return cuda_fail(p->device, code, err, "a run");
     }
     const struct vx_cuda_result *r = &p->mail[ticket % 2].result;
-    int rc = check_labels(p, r, err);
+    rc = check_labels(p, r, err);
     if (rc != VX_OK || !ret) {
         return rc;
     }
@@ -181,6 +189,10 @@ int cuda_read_logits(struct vx_program *base, float *dst, struct vx_err *err) {
     const struct cuda_tensor *t = &p->tensors[p->net.output];
     if (p->mode != VX_MODE_INFER || p->ticket == 0) {
         return vx_fail(err, VX_E_STATE, NULL, "logits can be read after an INFER run only");
+    }
+    int rc = cuda_enter(p->device, err);
+    if (rc != VX_OK) {
+        return rc;
     }
     size_t bytes = (size_t)t->n * (size_t)t->c * (size_t)t->voxels * sizeof(float);
     const struct cuda_api *api = p->device->api;

@@ -31,14 +31,7 @@ int cuda_padded_channels(const struct vx_oplist *net, int tensor) {
     if (maker && maker->kind == VX_OP_CONCAT) {
         return cuda_padded_channels(net, maker->in[0]) + cuda_padded_channels(net, maker->in[1]);
     }
-    int c = net->tensors[tensor].shape[1], padded = LANES;
-    if (!cuda_is_logits(net, tensor)) {
-        return (c + LANES - 1) / LANES * LANES;
-    }
-    while (padded < c) {
-        padded *= 2;
-    }
-    return padded;
+    return (net->tensors[tensor].shape[1] + LANES - 1) / LANES * LANES;
 }
 
 int64_t cuda_voxels(const struct vx_oplist *net, int tensor) {

@@ -11,8 +11,8 @@ struct vx_err;
 struct vx_op;
 struct vx_oplist;
 
-/* Channels of a tensor in memory: a multiple of 8; for logits as the loss wants them; for a
- * concatenation those of its parts. */
+/* Channels of a tensor in memory: the next multiple of 8, as vx_cuda_logit_channels has it for
+ * logits too; for a concatenation those of its parts. */
 int cuda_padded_channels(const struct vx_oplist *net, int tensor);
 bool cuda_is_logits(const struct vx_oplist *net, int tensor);
 /* Voxels of one sample. */

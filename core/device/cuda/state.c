@@ -93,7 +93,8 @@ static int take_memory(struct cuda_state *s, size_t largest, struct vx_err *err)
 
 int cuda_state_create(struct vx_device *base, const struct vx_oplist *net, struct vx_state **ret,
                       struct vx_err *err) {
-    int rc = cuda_check_net(net, err);
+    int rc = cuda_enter((struct cuda_device *)base, err);
+    rc = rc != VX_OK ? rc : cuda_check_net(net, err);
     if (rc != VX_OK) {
         return rc;
     }
@@ -130,6 +131,7 @@ void cuda_state_free(struct vx_state *base) {
     struct cuda_state *s = (struct cuda_state *)base;
     if (s) {
         if (s->memory) {
+            s->device->api->enter(s->device->index);
             s->device->api->release(s->memory);
         }
         free(s->params);
@@ -140,7 +142,7 @@ void cuda_state_free(struct vx_state *base) {
 
 static int check_param(const struct cuda_state *s, int param, struct vx_err *err) {
     return param >= 0 && param < s->n_params
-               ? VX_OK
+               ? cuda_enter(s->device, err)
                : vx_fail(err, VX_E_INVALID, NULL, "there is no parameter %d: the network has %d",
                          param, s->n_params);
 }

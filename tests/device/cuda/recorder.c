@@ -34,6 +34,7 @@ struct CUgraphExec_st {
 };
 
 static struct recorder_options options;
+static _Thread_local bool entered; /* the device is this thread's */
 static struct CUstream_st streams[STREAMS];
 static struct clock host;
 static size_t used;
@@ -79,6 +80,9 @@ int recorder_calls(const char *name) {
 }
 
 int call_fails(const char *name) {
+    if (!entered) {
+        problem("%s in a thread that has no device", name);
+    }
     int i = name_of(name);
     names[i].asked++;
     return options.fail_call && strcmp(options.fail_call, name) == 0 &&
@@ -114,8 +118,9 @@ static void perform(struct call *c, int stream) {
         shadow_new_run(c->begins, options.execute);
     }
     shadow_check(c->name, &c->touched, c->step, stream, &c->now);
-    if (options.execute) {
-        c->run(c->args);
+    int code = options.execute ? c->run(c->args) : 0;
+    if (code) {
+        problem("%s refuses its arguments (%d)", c->name, code);
     }
 }
 
@@ -359,11 +364,17 @@ static int open_device(int index, struct vx_device_info *ret_info, void **ret_en
     snprintf(ret_info->model, sizeof ret_info->model, "no GPU");
     *ret_engine = &streams;
     alive++;
+    entered = true;
     return VX_OK;
 }
 
 static void close_device(void *engine) {
     alive -= engine != NULL;
+}
+
+static int enter(int index) {
+    entered = index == 0;
+    return call_fails("enter");
 }
 
 static const char *error_text(int code) {
@@ -373,6 +384,7 @@ static const char *error_text(int code) {
 static const struct cuda_api api = {
     .open = open_device,
     .close = close_device,
+    .enter = enter,
     .allocate = allocate,
     .release = release,
     .allocate_host = allocate_host,

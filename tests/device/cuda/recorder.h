@@ -3,7 +3,8 @@
  *
  * Every call is checked against what it will read and write by its own arguments: the bytes lie
  * inside one buffer of the program that is in use at that step; what is read has been written, by
- * nobody else since; work on different streams that shares bytes is ordered by events. With
+ * nobody else since; work on different streams that shares bytes is ordered by events; the device
+ * is the thread's that calls. With
  * `execute` the call is then carried out, our kernels from their own source (tests/kernels) and
  * convolutions by the obvious loops; without, memory is address space only, so networks of any size
  * pass. What a stream captures runs when its graph is launched. One recorder per process. */

@@ -44,9 +44,10 @@ struct copy_args {
     size_t bytes;
 };
 
-static void run_copy(const void *args) {
+static int run_copy(const void *args) {
     const struct copy_args *a = args;
     memcpy(a->dst, a->src, a->bytes);
+    return 0;
 }
 
 /* Device memory is what allocate() gave; shadow.c knows it. */
@@ -64,9 +65,10 @@ int record_copy(void *dst, const void *src, size_t bytes, struct CUstream_st *st
     return submit(&c, stream);
 }
 
-static void run_clear(const void *args) {
+static int run_clear(const void *args) {
     const struct copy_args *a = args;
     memset(a->dst, 0, a->bytes);
+    return 0;
 }
 
 int record_clear(void *dst, size_t bytes, struct CUstream_st *stream) {
@@ -105,9 +107,10 @@ struct conv_args {
     void *x, *w, *y;
 };
 
-static void run_conv_run(const void *args) {
+static int run_conv_run(const void *args) {
     const struct conv_args *a = args;
     naive_conv(&a->conv.shape, a->conv.direction, a->x, a->w, a->y);
+    return 0;
 }
 
 int record_conv_run(struct cuda_conv *conv, void *x, void *w, void *y, void *workspace,
@@ -134,9 +137,9 @@ static void touch_norm(struct touched *t, const struct vx_cuda_norm *n, bool for
     touch(t, n->workspace, vx_cuda_norm_workspace(n->n, n->padded, n->voxels), true);
 }
 
-static void run_norm_forward(const void *args) {
+static int run_norm_forward(const void *args) {
     const struct norm_args *a = args;
-    vx_cuda_norm_forward(&a->norm, a->x, a->out, a->copy, NULL);
+    return vx_cuda_norm_forward(&a->norm, a->x, a->out, a->copy, NULL);
 }
 
 int record_norm_forward(const struct vx_cuda_norm *norm, struct vx_cuda_view x,
@@ -151,9 +154,10 @@ int record_norm_forward(const struct vx_cuda_norm *norm, struct vx_cuda_view x,
     return submit(&c, stream);
 }
 
-static void run_norm_backward(const void *args) {
+static int run_norm_backward(const void *args) {
     const struct norm_args *a = args;
-    vx_cuda_norm_backward(&a->norm, a->x, a->grads, a->n_grads, a->out, a->dgamma, a->dbeta, NULL);
+    return vx_cuda_norm_backward(&a->norm, a->x, a->grads, a->n_grads, a->out, a->dgamma, a->dbeta,
+                                 NULL);
 }
 
 int record_norm_backward(const struct vx_cuda_norm *norm, struct vx_cuda_view x,
@@ -186,9 +190,9 @@ struct bias_args {
     void *workspace;
 };
 
-static void run_bias_forward(const void *args) {
+static int run_bias_forward(const void *args) {
     const struct bias_args *a = args;
-    vx_cuda_bias_forward(a->in, a->bias, a->channels, a->padded, a->voxels, a->out, NULL);
+    return vx_cuda_bias_forward(a->in, a->bias, a->channels, a->padded, a->voxels, a->out, NULL);
 }
 
 int record_bias_forward(struct vx_cuda_view in, const float *bias, int channels, int padded,
@@ -201,10 +205,10 @@ int record_bias_forward(struct vx_cuda_view in, const float *bias, int channels,
     return submit(&c, stream);
 }
 
-static void run_bias_backward(const void *args) {
+static int run_bias_backward(const void *args) {
     const struct bias_args *a = args;
-    vx_cuda_bias_backward(a->grads, a->n_grads, a->channels, a->padded, a->voxels, a->out, a->dbias,
-                          a->workspace, NULL);
+    return vx_cuda_bias_backward(a->grads, a->n_grads, a->channels, a->padded, a->voxels, a->out,
+                                 a->dbias, a->workspace, NULL);
 }
 
 int record_bias_backward(const struct vx_cuda_view *grads, int n_grads, int channels, int padded,
@@ -230,9 +234,10 @@ struct images_args {
     struct vx_cuda_view out;
 };
 
-static void run_load_images(const void *args) {
+static int run_load_images(const void *args) {
     const struct images_args *a = args;
-    vx_cuda_load_images(a->slots, a->stride, a->n, a->channels, a->padded, a->voxels, a->out, NULL);
+    return vx_cuda_load_images(a->slots, a->stride, a->n, a->channels, a->padded, a->voxels, a->out,
+                               NULL);
 }
 
 int record_load_images(const float *slots, int64_t sample_stride, int n, int channels, int padded,
@@ -249,8 +254,8 @@ static int64_t volume(const int shape[3]) {
     return (int64_t)shape[0] * shape[1] * shape[2];
 }
 
-static void run_load_targets(const void *args) {
-    vx_cuda_load_targets(args, NULL);
+static int run_load_targets(const void *args) {
+    return vx_cuda_load_targets(args, NULL);
 }
 
 int record_load_targets(const struct vx_cuda_targets *targets, struct CUstream_st *stream) {
@@ -280,8 +285,8 @@ static void touch_loss(struct touched *t, const struct vx_cuda_loss *l, bool bac
     touch(t, l->workspace, vx_cuda_loss_workspace(l), true);
 }
 
-static void run_loss_forward(const void *args) {
-    vx_cuda_loss_forward(args, NULL);
+static int run_loss_forward(const void *args) {
+    return vx_cuda_loss_forward(args, NULL);
 }
 
 int record_loss_forward(const struct vx_cuda_loss *loss, struct CUstream_st *stream) {
@@ -292,8 +297,8 @@ int record_loss_forward(const struct vx_cuda_loss *loss, struct CUstream_st *str
     return submit(&c, stream);
 }
 
-static void run_loss_backward(const void *args) {
-    vx_cuda_loss_backward(args, NULL);
+static int run_loss_backward(const void *args) {
+    return vx_cuda_loss_backward(args, NULL);
 }
 
 int record_loss_backward(const struct vx_cuda_loss *loss, struct CUstream_st *stream) {
@@ -314,8 +319,8 @@ static void touch_gradients(struct touched *t, const struct vx_cuda_optimizer *o
     touch(t, o->workspace, vx_cuda_optimizer_workspace(), true);
 }
 
-static void run_gradient_norm(const void *args) {
-    vx_cuda_gradient_norm(args, NULL);
+static int run_gradient_norm(const void *args) {
+    return vx_cuda_gradient_norm(args, NULL);
 }
 
 int record_gradient_norm(const struct vx_cuda_optimizer *o, struct CUstream_st *stream) {
@@ -326,8 +331,8 @@ int record_gradient_norm(const struct vx_cuda_optimizer *o, struct CUstream_st *
     return submit(&c, stream);
 }
 
-static void run_update(const void *args) {
-    vx_cuda_update(args, NULL);
+static int run_update(const void *args) {
+    return vx_cuda_update(args, NULL);
 }
 
 int record_update(const struct vx_cuda_optimizer *o, struct CUstream_st *stream) {
@@ -360,9 +365,9 @@ static size_t torch_bytes(const struct vx_cuda_filter *f) {
     return (size_t)f->k * (size_t)f->c * (size_t)f->taps * sizeof(float);
 }
 
-static void run_filter_pack(const void *args) {
+static int run_filter_pack(const void *args) {
     const struct filter_args *a = args;
-    vx_cuda_filter_pack(&a->f, a->src, a->dst, a->copy, NULL);
+    return vx_cuda_filter_pack(&a->f, a->src, a->dst, a->copy, NULL);
 }
 
 int record_filter_pack(const struct vx_cuda_filter *f, const float *torch, float *dst, void *copy,
@@ -374,9 +379,9 @@ int record_filter_pack(const struct vx_cuda_filter *f, const float *torch, float
     return submit(&c, stream);
 }
 
-static void run_filter_unpack(const void *args) {
+static int run_filter_unpack(const void *args) {
     const struct filter_args *a = args;
-    vx_cuda_filter_unpack(&a->f, a->src, a->dst, NULL);
+    return vx_cuda_filter_unpack(&a->f, a->src, a->dst, NULL);
 }
 
 int record_filter_unpack(const struct vx_cuda_filter *f, const float *src, float *torch,
@@ -387,9 +392,9 @@ int record_filter_unpack(const struct vx_cuda_filter *f, const float *src, float
     return submit(&c, stream);
 }
 
-static void run_filter_unpack_bf16(const void *args) {
+static int run_filter_unpack_bf16(const void *args) {
     const struct filter_args *a = args;
-    vx_cuda_filter_unpack_bf16(&a->f, a->src, a->dst, NULL);
+    return vx_cuda_filter_unpack_bf16(&a->f, a->src, a->dst, NULL);
 }
 
 int record_filter_unpack_bf16(const struct vx_cuda_filter *f, const void *src, float *torch,
@@ -408,9 +413,10 @@ struct logits_args {
     float *dst;
 };
 
-static void run_read_logits(const void *args) {
+static int run_read_logits(const void *args) {
     const struct logits_args *a = args;
-    vx_cuda_read_logits(a->logits, a->bias, a->n, a->classes, a->padded, a->voxels, a->dst, NULL);
+    return vx_cuda_read_logits(a->logits, a->bias, a->n, a->classes, a->padded, a->voxels, a->dst,
+                               NULL);
 }
 
 int record_read_logits(const void *logits, const float *bias, int n, int classes, int padded,

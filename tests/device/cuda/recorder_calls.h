@@ -9,9 +9,9 @@ enum { MAX_ARGUMENTS = 1024 };
 /* One piece of work in a stream's queue or in a graph. */
 struct call {
     const char *name;
-    void (*run)(const void *args); /* NULL: nothing to be done */
-    const void *begins;            /* a place in the arena whose program begins a run with it */
-    int waits_for, position;       /* another stream's queue; -1: no wait */
+    int (*run)(const void *args); /* NULL: nothing to be done */
+    const void *begins;           /* a place in the arena whose program begins a run with it */
+    int waits_for, position;      /* another stream's queue; -1: no wait */
     int step;
     struct clock now;
     struct touched touched;

@@ -60,7 +60,8 @@ def page(document):
             ("Equal bits", "determinism", ["network", "steps", "equal_bits"]),
             ("One graph against step by step", "graph", ["network", "graph_ms", "eager_ms", "equal_bits"]),
             ("Speed, milliseconds a run (median)", "speed",
-             ["network", "batch", "train_ms", "validate_ms", "infer_ms", "plan_seconds", "memory_bytes"]),
+             ["network", "batch", "train_ms", "validate_ms", "infer_ms", "plan_seconds", "memory_bytes", "times_faster_than_torch"]),
+            ("The same step in PyTorch", "peer", ["network", "torch", "compile", "train_ms", "failed", "skipped"]),
             ("Losses beside the CPU's in fp32", "follow",
              ["network", "batch", "steps", "first_loss", "loss", "loss_cpu_fp32", "mean_difference", "passed"])):
         if of(name):
@@ -79,6 +80,10 @@ def main():
     results, plans, out = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
     checks = [json.loads(line) for line in results.read_text().splitlines() if line.startswith("{")]
     device = next(c for c in checks if c["check"] == "device")
+    for mine in [c for c in checks if c["check"] == "speed"]:
+        theirs = [c["train_ms"] for c in checks if c["check"] == "peer" and c.get("network") == mine["network"] and "train_ms" in c]
+        if theirs:
+            mine["times_faster_than_torch"] = min(theirs) / mine["train_ms"]
     document = {"device": device, "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "commit": commit(),
                 "checks": [c for c in checks if c is not device], "plans": read_plans(plans)}
     name = re.sub(r"[^a-z0-9]+", "-", f"{document['date']}-{device['model']}".lower()).strip("-")

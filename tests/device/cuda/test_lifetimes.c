@@ -87,7 +87,7 @@ static void check_network(int network) {
     vx_oplist_free(net);
 }
 
-Test(cuda_lifetimes, standard_networks, .timeout = 300) {
+Test(cuda_lifetimes, standard_networks) {
     int checked = 0;
     for (int i = 0; i < network_count(); i++) {
         check_network(i);
@@ -108,7 +108,7 @@ static int network_named(const char *name) {
 
 /* The plan against what must be alive at least: outputs of all convolutions and what follows them,
  * once each, in bfloat16 (facts: 3.2 GiB at 128^3). */
-Test(cuda_lifetimes, memory_of_a_training_step, .timeout = 60) {
+Test(cuda_lifetimes, memory_of_a_training_step) {
     struct vx_oplist *net = network_build(network_named("six stages 128^3"));
     struct rig r;
     size_t kept = 0;
@@ -303,8 +303,8 @@ Test(cuda_faults, not_even_one_sample_fits) {
 }
 
 Test(cuda_faults, every_call_of_compiling_may_fail) {
-    static const char *const calls[] = {"allocate",     "allocate_host", "room",
-                                        "event_create", "conv_plan",     "clear"};
+    static const char *const calls[] = {"allocate",  "allocate_host", "room", "event_create",
+                                        "conv_plan", "clear",         "enter"};
     for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
         struct vx_err err = {0};
         int rc = compile_error(&(struct recorder_options){.fail_call = calls[i], .fail_code = 719},
@@ -350,6 +350,17 @@ Test(cuda_faults, a_lost_device_has_a_reason_of_its_own) {
     cr_assert_eq(run_error(&o, true, &err), VX_E_DEVICE);
     cr_assert_str_neq(err.reason, "device_lost", "a refused launch leaves the context alive");
     cr_assert(strstr(err.text, "norm 1 forward"), "%s", err.text);
+}
+
+/* What would take memory, plans, streams or events fails: no run asks for any. */
+Test(cuda_faults, a_run_takes_nothing) {
+    static const char *const calls[] = {"allocate",  "allocate_host", "event_create",
+                                        "conv_plan", "stream_create", "lock"};
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++) {
+        struct vx_err err = {0};
+        struct recorder_options o = {.fail_call = calls[i], .fail_code = 719};
+        cr_assert_eq(run_error(&o, true, &err), VX_OK, "%s: %s", calls[i], err.text);
+    }
 }
 
 Test(cuda_faults, without_a_graph_it_goes_on_step_by_step) {

@@ -4,9 +4,11 @@
 #include "recorder.h"
 
 #include "base/err.h"
+#include "device/cuda/kernels.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,12 +123,20 @@ Test(cuda_recorded, a_concatenation_whose_inputs_have_other_readers) {
     check_gradients(&m, 2e-2, 0.999);
 }
 
-Test(cuda_recorded, many_classes_get_a_gradient_of_their_own) {
+static void check_classes(int classes) {
     struct maker m;
-    maker_init(&m, 2, 1, 4, 5, 6, 11);
+    maker_init(&m, 2, 1, 4, 5, 6, classes);
     int x = maker_conv(&m, 0, &(struct conv_args){8, {3, 3, 3}, {1, 1, 1}});
     maker_head(&m, x, 1);
     check_gradients(&m, 2e-2, 0.999);
+    cr_assert_eq(vx_cuda_logit_channels(classes), (classes + 7) / 8 * 8, "as shape.c pads them");
+}
+
+Test(cuda_recorded, many_classes_get_a_gradient_of_their_own) {
+    check_classes(8);
+    check_classes(11);
+    check_classes(33);
+    check_classes(64);
 }
 
 static const struct unet_args small_unet = {.batch = 2,
@@ -136,13 +146,13 @@ static const struct unet_args small_unet = {.batch = 2,
                                             .stages = 3,
                                             .features = {8, 16, 24}};
 
-Test(cuda_recorded, whole_network, .timeout = 120) {
+Test(cuda_recorded, whole_network) {
     struct maker m;
     maker_unet(&m, &small_unet);
     check_gradients(&m, 0.25, 0.97);
 }
 
-Test(cuda_recorded, uneven_strides_and_batch_dice, .timeout = 120) {
+Test(cuda_recorded, uneven_strides_and_batch_dice) {
     struct unet_args args = {.batch = 2,
                              .channels = 3,
                              .size = {4, 8, 8},
@@ -157,7 +167,7 @@ Test(cuda_recorded, uneven_strides_and_batch_dice, .timeout = 120) {
     check_gradients(&m, 0.25, 0.97);
 }
 
-Test(cuda_recorded, training_follows_the_reference, .timeout = 300) {
+Test(cuda_recorded, training_follows_the_reference) {
     struct maker m;
     struct pair q;
     maker_unet(&m, &small_unet);
@@ -184,7 +194,7 @@ Test(cuda_recorded, training_follows_the_reference, .timeout = 300) {
     maker_release(&m);
 }
 
-Test(cuda_recorded, validation_and_logits_agree, .timeout = 120) {
+Test(cuda_recorded, validation_and_logits_agree) {
     struct maker m;
     struct pair q;
     maker_unet(&m, &small_unet);
@@ -252,7 +262,7 @@ Test(cuda_recorded, parameters_come_back_bit_for_bit) {
 }
 
 /* Two runs under way, each with its own samples, results asked for one step late. */
-Test(cuda_recorded, runs_overlap_and_keep_their_inputs_apart, .timeout = 120) {
+Test(cuda_recorded, runs_overlap_and_keep_their_inputs_apart) {
     struct maker m;
     struct pair q;
     struct samples other;
@@ -278,6 +288,37 @@ Test(cuda_recorded, runs_overlap_and_keep_their_inputs_apart, .timeout = 120) {
     cr_assert_eq(vx_program_wait(p, ticket[1] - 2, NULL, NULL), VX_E_INVALID);
     vx_program_free(p);
     samples_release(&other);
+    pair_release(&q);
+    maker_release(&m);
+}
+
+struct elsewhere {
+    struct pair *q;
+    struct vx_program *p;
+    float *weight;
+};
+
+static void *run_elsewhere(void *arg) {
+    struct elsewhere *e = arg;
+    rig_run(e->p, &e->q->in);
+    e->weight = rig_download(&e->q->gpu, 0, VX_PART_WEIGHT);
+    return NULL;
+}
+
+Test(cuda_recorded, the_calling_thread_may_change) {
+    struct maker m;
+    struct pair q;
+    pthread_t thread;
+    maker_unet(&m, &small_unet);
+    pair_init(&q, &m.net);
+    struct elsewhere e = {.q = &q, .p = compile(&q, VX_MODE_TRAIN)};
+    cr_assert_eq(pthread_create(&thread, NULL, run_elsewhere, &e), 0);
+    pthread_join(thread, NULL);
+    float *here = rig_download(&q.gpu, 0, VX_PART_WEIGHT);
+    cr_assert_arr_eq(here, e.weight, m.net.params[0].count * sizeof *here);
+    free(here);
+    free(e.weight);
+    vx_program_free(e.p);
     pair_release(&q);
     maker_release(&m);
 }

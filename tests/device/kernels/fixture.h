@@ -22,6 +22,9 @@ enum host_order {
 };
 
 void host_set_order(enum host_order order);
+/* How often a block took itself for the last of its kind since the last call: twice where once is
+ * right would go unseen, as the second result is right. */
+int host_claims(void);
 
 /* Repeatable; zero mean, unit variance, not quite normal. */
 double host_draw(uint64_t *state);

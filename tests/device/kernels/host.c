@@ -9,8 +9,10 @@
 int64_t vx_host_block(int64_t i, int64_t blocks);
 int vx_host_thread(int i);
 bool vx_host_together(void);
+void vx_host_claim(void);
 
 static enum host_order g_order = HOST_IN_ORDER;
+static int g_claims;
 
 void host_set_order(enum host_order order) {
     g_order = order;
@@ -35,6 +37,16 @@ int vx_host_thread(int i) {
     return g_order == HOST_THREADS_BACKWARDS ? 255 - i
            : g_order == HOST_MIXED           ? (int)scattered(i, 256)
                                              : i;
+}
+
+void vx_host_claim(void) {
+    g_claims++;
+}
+
+int host_claims(void) {
+    int claims = g_claims;
+    g_claims = 0;
+    return claims;
 }
 
 bool vx_host_together(void) {

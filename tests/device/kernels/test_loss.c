@@ -12,6 +12,7 @@ struct setup {
     int n, classes, size[3], n_heads;
     bool batch_dice, with_bias;
     double scale; /* of logits */
+    int padded;   /* 0: as little as can be */
 };
 
 static const struct setup SETUPS[] = {
@@ -21,7 +22,8 @@ static const struct setup SETUPS[] = {
     {1, 8, {8, 8, 8}, 2, true, false, 30},     /* saturated softmax */
     {2, 9, {10, 9, 8}, 2, false, true, 2},     /* two lanes for a voxel */
     {1, 61, {6, 7, 5}, 1, true, true, 3},
-    {2, 17, {9, 8, 11}, 1, false, true, 2}, /* three lanes: rows that do not fill the block */
+    {2, 6, {9, 8, 11}, 1, false, true, 2, 32}, /* lanes with no class of their own */
+    {2, 17, {9, 8, 11}, 1, false, true, 2},    /* three lanes: rows that do not fill the block */
 };
 
 /* Foreground weights as nnU-Net has them, the finest largest. */
@@ -98,7 +100,7 @@ static void make_want(struct loss_case *k) {
 static struct loss_case *make_case(const struct setup *s) {
     struct loss_case *k = calloc(1, sizeof *k);
     k->s = *s;
-    k->padded = vx_cuda_logit_channels(s->classes);
+    k->padded = s->padded ? s->padded : vx_cuda_logit_channels(s->classes);
     make_labels(k);
     k->loss = (struct vx_cuda_loss){.n = s->n,
                                     .classes = s->classes,
@@ -233,6 +235,16 @@ Test(kernels_loss, training_counts_no_hard_statistics_and_agrees) {
         cr_assert_arr_eq(soft->dlogits[0].all, k->dlogits[0].all, k->dlogits[0].count * 2);
         free_case(k);
         free_case(soft);
+    }
+}
+
+Test(kernels_loss, one_block_ends_each_sample_and_one_all) {
+    for (int order = HOST_IN_ORDER; order < HOST_ORDERS; order++) {
+        struct loss_case *k = make_case(&SETUPS[0]);
+        host_claims();
+        run(k, (enum host_order)order);
+        cr_assert_eq(host_claims(), 3 * 2 + 1 + 3); /* heads x samples, all; bias of each head */
+        free_case(k);
     }
 }
 

@@ -46,11 +46,13 @@ static void run_backward(struct backward *b, enum host_order order, bool packed)
     struct vx_cuda_view none = {0};
     void *workspace = host_workspace(vx_cuda_bias_workspace(72, 2 * voxels));
     host_set_order(order);
+    host_claims();
     cr_assert_eq(vx_cuda_bias_backward(views, 2, 72, 72, 2 * voxels, packed ? b->out.view : none,
                                        b->dbias, workspace, NULL),
                  0);
     host_set_order(HOST_IN_ORDER);
     cr_assert(host_workspace_clean(workspace));
+    cr_assert_eq(host_claims(), 2); /* 72 channels are two groups */
     free(workspace);
 }
 

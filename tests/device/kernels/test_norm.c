@@ -202,6 +202,16 @@ Test(kernels_norm, one_voxel_far_off_does_not_spoil_the_variance) {
     free_case(&k);
 }
 
+Test(kernels_norm, one_block_of_each_group_and_sample_ends_the_sums) {
+    for (int order = HOST_IN_ORDER; order < HOST_ORDERS; order++) {
+        struct norm_case k = make_case(&SHAPES[3]);
+        host_claims();
+        run(&k, (enum host_order)order);
+        cr_assert_eq(host_claims(), 2 * (2 * 2)); /* forward and backward, 2 samples, 2 groups */
+        free_case(&k);
+    }
+}
+
 Test(kernels_norm, in_place_gives_the_same) {
     struct norm_case k = make_case(&SHAPES[0]), other = make_case(&SHAPES[0]);
     run(&k, HOST_IN_ORDER);

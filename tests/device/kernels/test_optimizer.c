@@ -70,10 +70,12 @@ static double gradient(const struct arena *a, int i) {
 
 static void step(struct arena *a, enum host_order order) {
     host_set_order(order);
+    host_claims();
     cr_assert_eq(vx_cuda_gradient_norm(&a->o, NULL), 0);
     cr_assert_eq(vx_cuda_update(&a->o, NULL), 0);
     host_set_order(HOST_IN_ORDER);
     cr_assert(host_workspace_clean(a->o.workspace));
+    cr_assert_eq(host_claims(), 1);
 }
 
 static void check_step(double grad, bool clipped) {

@@ -59,8 +59,8 @@ size_t vx_cuda_loss_workspace(const struct vx_cuda_loss *loss) {
 static int arguments_of(const struct vx_cuda_loss *loss, struct loss_arguments *ret) {
     memset(ret, 0, sizeof *ret);
     if (loss->n < 1 || loss->classes < 2 || loss->n_heads < 1 ||
-        loss->n_heads > VX_CUDA_MAX_HEADS ||
-        loss->padded != vx_cuda_logit_channels(loss->classes) ||
+        loss->n_heads > VX_CUDA_MAX_HEADS || loss->padded < loss->classes ||
+        loss->padded > VX_CUDA_MAX_CLASSES || loss->padded % VX_CUDA_LANES != 0 ||
         1 + (int64_t)loss->n_heads * loss->n > VX_COUNTERS) {
         return VX_BAD_VALUE;
     }

@@ -56,6 +56,8 @@ enum { VX_THREADS = 256 }; /* of a block */
 int64_t vx_host_block(int64_t i, int64_t blocks);
 int vx_host_thread(int i);
 bool vx_host_together(void);
+/* Told whenever a block finds itself the last. */
+void vx_host_claim(void);
 
 /* Registers and shared memory start as NaNs: a read of what nobody wrote shows. */
 #define VX_KERNEL(name, arguments, registers, sharing, phases, at_least)                           \
@@ -111,6 +113,11 @@ VX_INLINE bool vx_arrive(uint32_t *counter, uint32_t total) {
     __threadfence();
 #else
     bool last = (*counter)++ == total - 1;
+#ifndef __CUDACC__
+    if (last) {
+        vx_host_claim();
+    }
+#endif
 #endif
     if (last) {
         *counter = 0;
