@@ -216,6 +216,9 @@ static char *write_brief(const struct lab *lab, const struct lab_session *s,
     b->slots = 2 * s->workers_max + 2 < 8 ? 8 : 2 * s->workers_max + 2;
     b->window = 0;
     b->keep_files_open = s->keep_files_open;
+    /* from files: the kernel would take what holds the store in memory before any worker */
+    free(b->cache);
+    b->cache = vx_strf("%s", s->keep_files_open ? "keep" : "open");
     check(vx_mkdirs(b->dir, 0755, &err), &err, "the job's folder");
     check(vx_brief_write(path, b, &err), &err, "the brief");
     return path;
