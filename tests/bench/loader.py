@@ -160,6 +160,7 @@ def main():
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     with tempfile.TemporaryDirectory() as tmp:
         work = args.keep.resolve() if args.keep else Path(tmp)
+        work.mkdir(parents=True, exist_ok=True)
         lines = [run(name, args, work) for name in args.setting or SETTINGS]
     reached = all(line["ratio"] >= TARGET for line in lines) and \
         all(line["rss_anon_mb"] <= RSS_MB for line in lines if line["setting"] == "hippocampus")
