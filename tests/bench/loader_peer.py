@@ -110,7 +110,6 @@ def main():
     loader = make_loader(folder, patch, batch, labels)
     try_blurs(loader.transforms, patch)
     clock = Clock(loader)
-    print(json.dumps({"ready": True, "bytes": sum(p.stat().st_size for p in folder.iterdir())}), flush=True)
     for line in sys.stdin:
         rows = []
         while len(rows) < int(line):
