@@ -1,7 +1,7 @@
 """Augmented samples a second on one core, reading included: voxeld's worker and ring beside nnU-Net's own loader with
 batchgeneratorsv2, pinned to one core and taking turns, from the same volumes.
 
-usage: loader.py VOXELD BENCH_LOADER [--setting NAME ...] [--short] [--clock wall|cpu] [--keep FOLDER]
+usage: loader.py VOXELD BENCH_LOADER [--setting NAME ...] [--short] [--samples N] [--clock wall|cpu] [--keep FOLDER]
 
 Each side gives the time of every sample and whether it was rotated or scaled. Those samples cost several times what
 the others do and come with the known probability P_SPATIAL, so the mean is P_SPATIAL times the mean of the one kind
@@ -106,7 +106,7 @@ def measure(sides, setting, args):
         for side, n in zip(sides, setting["turn"]):
             side.rows += side.turn(n)
         enough = all(len(s.rows) >= n and s.mean(column)[1] <= STANDARD_ERROR
-                     for s, n in zip(sides, setting["least"]))
+                     for s, n in zip(sides, (max(n, args.samples) for n in setting["least"])))
         if enough or (args.short and all(s.mean(column)[1] < math.inf for s in sides)):
             return ours.last
 
@@ -154,6 +154,7 @@ def main():
     parser.add_argument("bench_loader")
     parser.add_argument("--setting", action="append", choices=SETTINGS)
     parser.add_argument("--short", action="store_true")
+    parser.add_argument("--samples", type=int, default=0)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
     parser.add_argument("--keep", type=Path, help="data is made there once and left")
     args = parser.parse_args()

@@ -1,5 +1,5 @@
-# tests/bench/run loader [--setting NAME] [--short] [--clock cpu]: augmented samples a second on one core, reading
-# included, beside nnU-Net's own loader with batchgeneratorsv2 in the same run: Hippocampus, a CT-sized phantom with a
+# tests/bench/run loader [--setting NAME] [--short] [--samples N] [--clock cpu]: augmented samples a second on one core,
+# reading included, beside nnU-Net's own loader with batchgeneratorsv2 in the same run: Hippocampus, a CT-sized phantom with a
 # patch of 128x128x128, and the same patch with four channels. Target: ten times as many in each; at most 150 MB of
 # private memory for Hippocampus.
 set -euo pipefail
