@@ -96,11 +96,25 @@ void vx_ctl_close(struct vx_ctl_client *c) {
     }
 }
 
-int vx_ctl_request(struct vx_ctl_client *c, const char *path, const char *body, json_t **ret) {
+/* Texts come in the language of the terminal, where the daemon has it. */
+static const char *language(void) {
+    static const char *const names[] = {"LC_ALL", "LC_MESSAGES", "LANG"};
+    for (size_t i = 0; i < VX_COUNTOF(names); i++) {
+        const char *value = getenv(names[i]);
+        if (value && value[0]) {
+            return strncmp(value, "zh", 2) == 0 ? "Accept-Language: zh" : "Accept-Language: en";
+        }
+    }
+    return "Accept-Language: en";
+}
+
+int vx_ctl_request(struct vx_ctl_client *c, const char *method, const char *path, const char *body,
+                   json_t **ret) {
     char why[CURL_ERROR_SIZE] = "";
     struct vx_buf reply = VX_BUF_INIT;
     vx_auto_free char *url = vx_strf("%s%s", c->base, path);
     struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
+    headers = curl_slist_append(headers, language());
     headers = c->header ? curl_slist_append(headers, c->header) : headers;
     curl_easy_reset(c->curl);
     curl_easy_setopt(c->curl, CURLOPT_URL, url);
@@ -117,6 +131,7 @@ int vx_ctl_request(struct vx_ctl_client *c, const char *path, const char *body, 
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
         curl_easy_setopt(c->curl, CURLOPT_POSTFIELDS, body);
     }
+    curl_easy_setopt(c->curl, CURLOPT_CUSTOMREQUEST, method);
     CURLcode e = curl_easy_perform(c->curl);
     long status = -1;
     if (e == CURLE_OK) {

@@ -16,9 +16,11 @@ struct vx_ctl_client;
 struct vx_ctl_client *vx_ctl_open(const char *url, const char *token, const char *state);
 void vx_ctl_close(struct vx_ctl_client *c);
 
-/* One request; body NULL is a GET, "" a POST without a body. *ret is the reply's JSON (new
- * reference; NULL if it is none). The HTTP status, or -1 after an explanation on stderr. */
-int vx_ctl_request(struct vx_ctl_client *c, const char *path, const char *body, json_t **ret);
+/* One request. method NULL: a GET without a body, a POST with one ("": empty). *ret is the reply's
+ * JSON (new reference; NULL if it is none). The HTTP status, or -1 after an explanation on stderr.
+ */
+int vx_ctl_request(struct vx_ctl_client *c, const char *method, const char *path, const char *body,
+                   json_t **ret);
 /* The text of a file, "-" for stdin. NULL after an explanation. Caller frees. */
 char *vx_ctl_read(const char *path);
 /* Prints a problem document on stderr. */

@@ -40,10 +40,11 @@ static json_t *on_bottleneck(void *arg, int64_t id, const char *accept_language)
     if (id != 1) {
         return NULL;
     }
-    return json_pack("{s:b, s:[{s:s, s:s}], s:{s:i}, s:[s]}", "healthy", 0, "verdicts", "code",
-                     "augment_bound", "text",
-                     accept_language && strcmp(accept_language, "zh") == 0 ? "增强" : "augment",
-                     "window", "steps", 12, "evidence", "psi");
+    bool zh = accept_language && strcmp(accept_language, "zh") == 0;
+    return json_pack("{s:b, s:[{s:s, s:s, s:f, s:s, s:s, s:f}], s:{s:i}, s:[s]}", "healthy", 0,
+                     "verdicts", "code", "augment_bound", "severity", "severe", "cost", 0.4, "text",
+                     zh ? "增强" : "augment", "advice", "more workers", "gain", 0.35, "window",
+                     "steps", 12, "evidence", "psi");
 }
 
 static void on_submitted(void *arg, int64_t id) {
