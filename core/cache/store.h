@@ -1,4 +1,4 @@
-/* What cache.c and case.c share. Internal to core/cache. */
+/* What the files of this room share of an opened store. Internal to core/cache. */
 #ifndef VX_CACHE_STORE_H
 #define VX_CACHE_STORE_H
 

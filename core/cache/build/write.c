@@ -171,6 +171,9 @@ int vx_cache_sync_tree(const char *dir, bool drop, struct vx_err *err) {
     }
     int rc = VX_OK;
     for (FTSENT *e; rc == VX_OK && (e = fts_read(walk));) {
+        if (e->fts_info == FTS_ERR || e->fts_info == FTS_DNR || e->fts_info == FTS_NS) {
+            rc = vx_fail_errno(err, e->fts_errno, e->fts_path, "cannot read %s", e->fts_path);
+        }
         if (e->fts_info != FTS_F && e->fts_info != FTS_DP) {
             continue;
         }

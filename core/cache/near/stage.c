@@ -263,7 +263,9 @@ int vx_stage_tidy(const char *root, uint64_t wanted, int64_t now_s, unsigned *re
     size_t n = 0;
     unsigned removed = 0;
     int rc = list_sets(root, &list, &n, err);
-    qsort(list, n, sizeof *list, by_use);
+    if (n > 0) {
+        qsort(list, n, sizeof *list, by_use);
+    }
     for (size_t i = 0; i < n; i++) {
         bool old = now_s - list[i].used_s > VX_STAGE_KEEP_DAYS * DAY;
         bool short_of_room = wanted > 0 && vx_cache_check_space(root, wanted, NULL) == VX_E_FULL;

@@ -54,8 +54,13 @@ int vx_warm_case(struct vx_cache *cache, size_t i, vx_warm_pace_fn *pace, void *
             continue;
         }
         vx_auto_close int fd = open(f->path, O_RDONLY | O_CLOEXEC);
-        rc = fd >= 0 ? vx_warm_stream(fd, -1, pace, ctx, err)
-                     : vx_fail_errno(err, errno, f->path, "cannot open %s", f->path);
+        if (fd < 0) {
+            return vx_fail_errno(err, errno, f->path, "cannot open %s", f->path);
+        }
+        rc = vx_warm_stream(fd, -1, pace, ctx, err);
+        if (rc != VX_OK && rc != VX_E_CANCELLED) {
+            vx_err_at(err, "%s", f->path);
+        }
     }
     return rc;
 }

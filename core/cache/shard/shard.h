@@ -4,9 +4,9 @@
  * Layout of the file (Zarr v3 specification, "sharding_indexed"): the coded chunks in C order, then
  * the index, two little endian uint64 (offset, nbytes) per chunk of the grid in C order and the
  * CRC-32C of these words. A chunk that holds nothing but the fill value is not stored: both its
- * words are 2^64 - 1. A stored chunk is blosc (LZ4, shuffle) of its little endian bytes followed by
- * the CRC-32C of the blosc buffer. Chunks at the far edges are whole, padded with the fill value,
- * and the shard's shape is the array's rounded up to whole chunks.
+ * words are 2^64 - 1. A stored chunk is blosc (vx_shard_choose_codec) of its little endian bytes,
+ * followed by the CRC-32C of the blosc buffer. Chunks at the far edges are whole, padded with the
+ * fill value, and the shard's shape is the array's rounded up to whole chunks.
  *
  * Arrays have four axes here; one of lower rank has leading axes of length 1 that zarr.json leaves
  * out. Internal to core/cache. Thread: any, one at a time per scratch. */
