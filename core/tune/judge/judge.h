@@ -1,4 +1,4 @@
-/* Inside core/tune: shares of a window, thresholds, and one judge per file of causes. */
+/* Inside core/tune: shares of a window, thresholds, and the judges. */
 #ifndef VX_TUNE_JUDGE_JUDGE_H
 #define VX_TUNE_JUDGE_JUDGE_H
 
