@@ -3,9 +3,9 @@
  * is computed anyway, so it costs nothing there. */
 #include "augment/augment.h"
 
-#include "augment/chain.h"
 #include "augment/kernels.h"
-#include "augment/parts.h"
+#include "augment/transforms/chain.h"
+#include "augment/transforms/parts.h"
 #include "base/clock.h"
 
 #include <math.h>

@@ -3,8 +3,7 @@
  *   vx_cache_build_open      takes the lock (one owner however many jobs want the store)
  *   vx_cache_build_has_case  what an earlier, interrupted or older build left complete is kept
  *   vx_cache_write_case      from any process, one case each; temporary folder, fsync, rename
- *   vx_cache_build_commit    manifest.json renamed into place: from here on vx_cache_open accepts
- * the set
+ *   vx_cache_build_commit    manifest.json renamed into place: now vx_cache_open accepts the set
  *
  * A case's folder name contains a digest of its sources' paths, sizes and times, so that a changed
  * source makes a new folder: a reader of the old one gets an error, never a mixture. A full disk is

@@ -2,13 +2,13 @@
  *
  * A store is the folder DATASET/voxeld/KEY/ (key.h, build.h):
  *
- *   manifest.json            completes the set: the case list, and the SHA-256 of every case.json
- *   zarr.json                the folder as a Zarr group
- *   cases/NAME~XXXXXXXX/     one folder per case and state of its sources (XXXXXXXX: digest of
- * their sizes and times) case.json              struct vx_cache_info, the layout of the arrays,
- * size and CRC-32C of every file image/                 Zarr array [C][Z][Y][X] float32 seg/ Zarr
- * array [Z][Y][X] int16, -1 outside locations/             Zarr array [N][3] int32: (z, y, x) of
- * foreground voxels, grouped by class
+ *   manifest.json          completes the set: the case list, and the SHA-256 of every case.json
+ *   zarr.json              the folder as a Zarr group
+ *   cases/NAME~XXXXXXXX/   a case; XXXXXXXX: digest of its sources' paths, sizes and times
+ *     case.json            struct vx_cache_info; layout, size and CRC-32C of every array's file
+ *     image/               Zarr array [C][Z][Y][X] float32
+ *     seg/                 Zarr array [Z][Y][X] int16, -1 outside
+ *     locations/           Zarr array [N][3] int32: (z, y, x) of foreground voxels, class by class
  *
  * Each array is one shard (Zarr v3 codec sharding_indexed, index at the end with CRC-32C) of chunks
  * coded as little endian bytes, blosc, CRC-32C. Reading a box touches only the chunks that
@@ -72,8 +72,7 @@ struct vx_cache_info {
     int64_t crop_lo[3];    /* crop box inside shape_raw, half open */
     int64_t crop_hi[3];
     int64_t shape_cropped[3]; /* = crop_hi - crop_lo: after cropping, before resampling */
-    int64_t patch[3]; /* the patch size its chunks were shaped for; 0 = unknown. Filled in by the
-                         cache */
+    int64_t patch[3]; /* that its chunks were shaped for; 0: unknown. Filled in by the cache */
     /* What core/infer needs to write a volume on the original grid (file axes, affine, ...); any
      * JSON object, owned; the cache only carries it. NULL means an empty object. */
     json_t *geometry;

@@ -3,7 +3,7 @@
 #define VX_CACHE_META_H
 
 #include "cache/cache.h"
-#include "cache/shard.h"
+#include "cache/shard/shard.h"
 
 #include "base/hash.h"
 

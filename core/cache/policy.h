@@ -1,5 +1,4 @@
-/* How a prepared store is read, chosen by its size, what it lies on, and memory. Pure. Thread: any.
- */
+/* How a prepared store is read, by its size, what it lies on, and memory. Thread: any; pure. */
 #ifndef VX_CACHE_POLICY_H
 #define VX_CACHE_POLICY_H
 

@@ -1,4 +1,4 @@
-/* What cache.c and case.c share. Internal to core/cache. */
+/* What the files of this room share of an opened store. Internal to core/cache. */
 #ifndef VX_CACHE_STORE_H
 #define VX_CACHE_STORE_H
 
@@ -70,8 +70,8 @@ int vx_cache_folder_verify(struct vx_cache *cache, const char *folder,
 int vx_cache_read_array(struct vx_cache_case *c, enum vx_cache_array which, const int64_t lo[4],
                         const int64_t hi[4], const struct vx_cache_region *region, void *dst,
                         const int64_t stride[3], struct vx_err *err);
-/* held.c: the same out of memory; false where the case is not there, or left while it was read (dst
- * is then unspecified). */
+/* near/held.c: the same out of memory; false where the case is not there, or left while it was read
+ * (dst is then unspecified). */
 bool vx_held_read(const struct vx_held *h, const struct vx_cache_case *c, enum vx_cache_array which,
                   const int64_t lo[4], const int64_t hi[4], void *dst, const int64_t stride[3]);
 

@@ -1,6 +1,6 @@
 /* Reads a Python pickle into a tree of plain values. It is no Python: nothing is imported or
  * called. Opcodes and classes outside the list that a PyTorch checkpoint needs are refused by name
- * (pickle_read.c, pickle_classes.c), so that a hostile file can at worst be refused.
+ * (pickle/read.c, pickle/classes.c), so that a hostile file can at worst be refused.
  *
  * A value is complete when it becomes part of another one: pickles that change it afterwards, as
  * only self-referring objects do, are refused. So a tree has no cycles, and every value knows its

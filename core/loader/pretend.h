@@ -1,7 +1,6 @@
 /* Pretended work of a worker, for measuring and testing what surrounds it: samples that cost
  * nothing, or samples whose augmentation takes a given time, partly of a core and partly asleep, or
- * that leave memory behind.  * Nobody trains with it: the arrays keep what they held. Thread: any.
- */
+ * that leave memory behind. Nobody trains with it: the arrays keep what they held. Thread: any. */
 #ifndef VX_LOADER_PRETEND_H
 #define VX_LOADER_PRETEND_H
 

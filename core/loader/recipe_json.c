@@ -140,15 +140,30 @@ static uint32_t *read_indices(const json_t *list, size_t *ret_n) {
     return out;
 }
 
+/* [case, from_k of both streams] or [..., from_j of both]; false where it is neither. */
+static bool read_quarantine(const json_t *row, struct vx_quarantine *ret) {
+    size_t n = json_array_size(row);
+    json_int_t v[5] = {0};
+    for (size_t i = 0; i < n && i < 5; i++) {
+        const json_t *item = json_array_get(row, i);
+        v[i] = json_integer_value(item);
+        if (!json_is_integer(item) || v[i] < 0 || ((i == 0 || i >= 3) && v[i] > UINT32_MAX)) {
+            return false;
+        }
+    }
+    *ret = (struct vx_quarantine){.case_index = (uint32_t)v[0],
+                                  .from_j = {(uint32_t)v[3], (uint32_t)v[4]},
+                                  .from_k = {(uint64_t)v[1], (uint64_t)v[2]}};
+    return n == 3 || n == 5;
+}
+
 static struct vx_quarantine *read_quarantines(const json_t *list, size_t *ret_n) {
     size_t n = json_array_size(list);
     struct vx_quarantine *out = json_is_array(list) ? calloc(n + 1, sizeof *out) : NULL;
     for (size_t i = 0; out && i < n; i++) {
-        const json_t *q = json_array_get(list, i);
-        out[i].case_index = (uint32_t)json_integer_value(json_array_get(q, 0));
-        for (size_t s = 0; s < 2; s++) {
-            out[i].from_k[s] = (uint64_t)json_integer_value(json_array_get(q, 1 + s));
-            out[i].from_j[s] = (uint32_t)json_integer_value(json_array_get(q, 3 + s));
+        if (!read_quarantine(json_array_get(list, i), &out[i])) {
+            free(out);
+            return NULL;
         }
     }
     *ret_n = n;
@@ -182,8 +197,9 @@ int vx_recipe_from_json(const json_t *json, struct vx_recipe **ret, struct vx_er
     vx_auto_free struct vx_quarantine *quarantines =
         read_quarantines(json_object_get(json, "quarantines"), &p.n_quarantines);
     const char *place = json_string_value(json_object_get(json, "place"));
+    const json_t *seed = json_object_get(json, "seed");
     if (!cases || !train || !val || !quarantines || !place || strcmp(place, "cpu") != 0 ||
-        !read_policy(json_object_get(json, "augment"), &policy)) {
+        !json_is_integer(seed) || !read_policy(json_object_get(json, "augment"), &policy)) {
         return vx_fail(err, VX_E_INVALID, "recipe_fields", "a recipe with missing or wrong fields");
     }
     if (policy.version != VX_AUG_VERSION) {
@@ -195,7 +211,7 @@ int vx_recipe_from_json(const json_t *json, struct vx_recipe **ret, struct vx_er
     }
     p.dataset = json_string_value(json_object_get(json, "dataset"));
     p.cache_key = json_string_value(json_object_get(json, "cache_key"));
-    p.seed = (uint64_t)json_integer_value(json_object_get(json, "seed"));
+    p.seed = (uint64_t)json_integer_value(seed);
     p.cases = cases;
     p.train = train;
     p.val = val;

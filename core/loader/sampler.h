@@ -37,11 +37,10 @@ struct vx_place {
     int32_t forced_class; /* class index whose voxel was chosen, or -1 */
 };
 
-/* Let L be the loader's patch (initial when training, final in validation), need = L - F raised per
- * axis to L - shape where the case is smaller. Not forced: uniform in [floor(-need / 2), shape +
- * floor(need / 2) + need mod 2
- * - L]. Forced: one class among the eligible, one of its stored voxels, start = max(lower bound,
- * voxel - L / 2). */
+/* Let L be the loader's patch (initial when training, final in validation), F the final one, and
+ * need = L - F, raised per axis to L - shape where the case is smaller. Not forced: uniform from
+ * floor(-need / 2) to shape + floor(need / 2) + need mod 2 - L, both included. Forced: one class
+ * among the eligible, one of its stored voxels, start = max(lower bound, voxel - L / 2). */
 int vx_sample_place(const struct vx_recipe_view *r, uint32_t stream, uint64_t k, uint32_t j,
                     const struct vx_sample_source *src, struct vx_place *ret, struct vx_err *err);
 

@@ -102,7 +102,7 @@ void vx_control_set_worker(struct vx_control *c, uint32_t worker, int32_t pid,
 bool vx_control_knobs(const struct vx_control *c, struct vx_knobs *ret) {
     const struct knobs_record *r = vx_shm_record(&c->shm, TABLE_KNOBS, 0);
     struct vx_knobs k;
-    if (!vx_seq_read(&r->seq, c->shm.base->table[TABLE_KNOBS].stride, &k, sizeof k)) {
+    if (!vx_seq_read(&r->seq, c->shm.table[TABLE_KNOBS].stride, &k, sizeof k)) {
         return false;
     }
     *ret = k;
@@ -112,7 +112,7 @@ bool vx_control_knobs(const struct vx_control *c, struct vx_knobs *ret) {
 bool vx_control_exclusions(const struct vx_control *c, struct vx_exclusions *ret) {
     const struct exclusions_record *r = vx_shm_record(&c->shm, TABLE_EXCLUSIONS, 0);
     struct vx_exclusions x;
-    if (!vx_seq_read(&r->seq, c->shm.base->table[TABLE_EXCLUSIONS].stride, &x, sizeof x) ||
+    if (!vx_seq_read(&r->seq, c->shm.table[TABLE_EXCLUSIONS].stride, &x, sizeof x) ||
         x.n > VX_EXCLUSIONS_MAX) {
         return false;
     }

@@ -31,8 +31,7 @@ enum vx_gate { VX_GATE_OPEN = 0, VX_GATE_PAUSED = 1, VX_GATE_STOPPED = 2 };
 /* Live knobs. Later ones are added at the end. */
 struct vx_knobs {
     uint32_t workers_wanted;
-    uint32_t
-        window; /* prefetch depth in samples ahead of the trainer; 0: as many as there are slots */
+    uint32_t window;          /* samples ahead of the trainer; 0: as many as there are slots */
     uint32_t keep_files_open; /* 0 or 1; VX_CACHE_OPEN and VX_CACHE_KEEP overrule it */
     uint32_t cache_mode;      /* enum vx_cache_mode: what is wanted */
     int32_t nice;             /* of workers */

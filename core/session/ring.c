@@ -110,7 +110,7 @@ int vx_ring_map(int fd, struct vx_ring *ret, struct vx_err *err) {
     if (rc != VX_OK) {
         return rc;
     }
-    const struct vx_shm_table *t = r.shm.base->table;
+    const struct vx_shm_table *t = r.shm.table;
     bool fits = t[VX_RING_TABLE_STATE].count == 1 && t[VX_RING_TABLE_DESC].count == 1 &&
                 t[VX_RING_TABLE_WORDS].count == t[VX_RING_TABLE_SLOTS].count &&
                 t[VX_RING_TABLE_SLOTS].count > 0 && t[VX_RING_TABLE_SLOTS].count < 1u << 20;

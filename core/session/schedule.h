@@ -26,9 +26,9 @@ struct vx_sample_ref {
 
 /* Which sample is number q; q may lie past the end (the formula goes on). */
 struct vx_sample_ref vx_sample_at(const struct vx_sample_schedule *s, uint64_t q);
-/* The q of sample 0 of batch k of a stream; the inverse of vx_sample_at. For VX_STREAM_VAL
- * val_iterations must be
- * >= 1. A job resumed at train batch k starts with vx_sample_q(s, VX_STREAM_TRAIN, k). */
+/* The q of sample 0 of batch k of a stream; the inverse of vx_sample_at. VX_STREAM_VAL: only where
+ * val_iterations is not 0. A job resumed at train batch k starts with
+ * vx_sample_q(s, VX_STREAM_TRAIN, k). */
 uint64_t vx_sample_q(const struct vx_sample_schedule *s, uint32_t stream, uint64_t k);
 /* One past the last q of the job. */
 uint64_t vx_sample_end(const struct vx_sample_schedule *s);

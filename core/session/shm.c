@@ -38,6 +38,12 @@ static uint64_t lay_out(struct vx_shm_header *h, const struct vx_shm_table *tabl
     return h->size;
 }
 
+static struct vx_shm mapped(void *base, size_t size, int fd, const struct vx_shm_header *h) {
+    struct vx_shm shm = {base, size, fd, h->tables, {{0, 0, 0}}};
+    memcpy(shm.table, h->table, sizeof shm.table);
+    return shm;
+}
+
 int vx_shm_create(const char *name, uint64_t magic, const struct vx_shm_table *tables, uint32_t n,
                   uint32_t page_mask, struct vx_shm *ret, struct vx_err *err) {
     if (n > VX_SHM_TABLES) {
@@ -66,7 +72,7 @@ int vx_shm_create(const char *name, uint64_t magic, const struct vx_shm_table *t
                              name, (unsigned long long)size);
     }
     memcpy(base, &header, sizeof header);
-    *ret = (struct vx_shm){base, size, fd};
+    *ret = mapped(base, size, fd, &header);
     return VX_OK;
 }
 
@@ -89,7 +95,7 @@ static int check(const struct vx_shm_header *h, uint64_t file_size, uint64_t mag
         uint64_t least = min_strides && i < n ? min_strides[i] : 1;
         bool fits = t->offset >= sizeof *h && t->offset <= h->size &&
                     t->offset % VX_SHM_ALIGN == 0 && t->stride % VX_SHM_ALIGN == 0 &&
-                    t->stride >= least &&
+                    t->stride >= least && (t->count > 0 || !min_strides || i >= n) &&
                     (t->count == 0 || t->stride <= (h->size - t->offset) / t->count);
         if (!fits) {
             return vx_fail(err, VX_E_CORRUPT, "shm_table",
@@ -114,12 +120,14 @@ int vx_shm_map(int fd, uint64_t magic, bool writable, const uint64_t *min_stride
     if (base == MAP_FAILED) {
         return vx_fail_errno(err, errno, "", "cannot map the shared region of descriptor %d", fd);
     }
-    int rc = check(base, size, magic, min_strides, n, err);
+    struct vx_shm_header header;
+    memcpy(&header, base, sizeof header); /* what is checked is what is used */
+    int rc = check(&header, size, magic, min_strides, n, err);
     if (rc != VX_OK) {
         munmap(base, size);
         return rc;
     }
-    *ret = (struct vx_shm){base, size, fd};
+    *ret = mapped(base, size, fd, &header);
     return VX_OK;
 }
 
@@ -134,9 +142,9 @@ void vx_shm_close(struct vx_shm *shm) {
 }
 
 void *vx_shm_record(const struct vx_shm *shm, uint32_t table, uint64_t i) {
-    if (!shm->base || table >= shm->base->tables || i >= shm->base->table[table].count) {
+    if (!shm->base || table >= shm->tables || i >= shm->table[table].count) {
         return NULL;
     }
-    const struct vx_shm_table *t = &shm->base->table[table];
+    const struct vx_shm_table *t = &shm->table[table];
     return (char *)shm->base + t->offset + t->stride * i;
 }

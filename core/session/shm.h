@@ -45,22 +45,26 @@ struct vx_shm {
     struct vx_shm_header *base; /* owned mapping; NULL when closed */
     size_t size;
     int fd; /* owned; -1 when not held. Close-on-exec: whoever spawns clears that in the child */
+    /* The header's tables as they were when they were made or checked: another process that goes
+     * astray may overwrite those in the region, and must not lead anybody out of it. */
+    uint32_t tables;
+    struct vx_shm_table table[VX_SHM_TABLES];
 };
 
 #define VX_SHM_INIT                                                                                \
-    { NULL, 0, -1 }
+    { .fd = -1 }
 
 /* Makes a region holding the n tables given by stride and count (offsets are filled in; strides are
- * rounded up to 64, or to page_tables' pages for the tables whose bit is set in page_mask), all
- * memory allocated and mapped at once: a lack of memory is an error here (VX_E_NOMEM or VX_E_FULL),
+ * rounded up to 64, or to whole pages for the tables whose bit is set in page_mask), all memory
+ * allocated and mapped at once: a lack of memory is an error here (VX_E_NOMEM or VX_E_FULL),
  * not a signal later. The size is sealed. name is for people reading /proc. */
 int vx_shm_create(const char *name, uint64_t magic, const struct vx_shm_table *tables, uint32_t n,
                   uint32_t page_mask, struct vx_shm *ret, struct vx_err *err);
 
 /* Maps the region behind fd (writable or read-only) and checks its header against the file's size:
- * magic, ABI, byte order, every table inside the file, at least min_strides[i] bytes a record
- * (NULL: not checked). VX_E_CORRUPT or VX_E_UNSUPPORTED otherwise. On success *ret owns fd; on
- * failure the caller still does. */
+ * magic, ABI, byte order, every table inside the file; the first n with a record at least, of
+ * min_strides[i] bytes at least (NULL: not checked). VX_E_CORRUPT or VX_E_UNSUPPORTED otherwise. On
+ * success *ret owns fd; on failure the caller still does. */
 int vx_shm_map(int fd, uint64_t magic, bool writable, const uint64_t *min_strides, uint32_t n,
                struct vx_shm *ret, struct vx_err *err);
 

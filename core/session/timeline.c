@@ -98,7 +98,7 @@ static struct head *head(const struct vx_timeline *t) {
 }
 
 static uint64_t stride(const struct vx_timeline *t, uint32_t table) {
-    return t->shm.base->table[table].stride;
+    return t->shm.table[table].stride;
 }
 
 int vx_timeline_map(int fd, bool writable, struct vx_timeline *ret, struct vx_err *err) {
@@ -125,7 +125,7 @@ void vx_timeline_close(struct vx_timeline *t) {
 void vx_timeline_add_step(struct vx_timeline *t, const struct vx_step_record *r) {
     struct vx_step_record copy = *r;
     copy.seq = t->next_seq++;
-    uint64_t count = t->shm.base->table[TABLE_STEPS].count;
+    uint64_t count = t->shm.table[TABLE_STEPS].count;
     struct step_entry *e = vx_shm_record(&t->shm, TABLE_STEPS, (copy.seq - 1) % count);
     vx_seq_write(&e->seq, &copy, sizeof copy);
     __atomic_store_n(&head(t)->last_seq, copy.seq, __ATOMIC_RELEASE);
@@ -160,13 +160,14 @@ uint64_t vx_timeline_last_seq(const struct vx_timeline *t) {
 
 size_t vx_timeline_steps(const struct vx_timeline *t, uint64_t after, struct vx_step_record *out,
                          size_t max) {
-    uint64_t last = vx_timeline_last_seq(t), count = t->shm.base->table[TABLE_STEPS].count;
+    uint64_t last = vx_timeline_last_seq(t), count = t->shm.table[TABLE_STEPS].count;
     uint64_t first = after + 1;
     if (last >= count && first < last - count + 1) {
         first = last - count + 1;
     }
     size_t n = 0;
-    for (uint64_t s = first; s <= last && n < max; s++) {
+    for (uint64_t i = 0; first <= last && i <= last - first && n < max; i++) {
+        uint64_t s = first + i;
         const struct step_entry *e = vx_shm_record(&t->shm, TABLE_STEPS, (s - 1) % count);
         /* a record with another number was overwritten meanwhile */
         if (vx_seq_read(&e->seq, stride(t, TABLE_STEPS), &out[n], sizeof out[n]) &&

@@ -36,9 +36,8 @@ enum vx_phase {
 const char *vx_phase_name(uint32_t phase);
 
 struct vx_step_record {
-    uint64_t
-        seq;    /* 1, 2, ... over the steps of one step process; written by vx_timeline_add_step */
-    uint64_t k; /* batch within its stream */
+    uint64_t seq; /* 1, 2, ... over all step processes; written by vx_timeline_add_step */
+    uint64_t k;   /* batch within its stream */
     uint32_t epoch;
     uint32_t stream; /* enum vx_stream */
     uint64_t start_ns;
@@ -107,9 +106,8 @@ struct vx_worker_record {
     uint64_t samples;
     uint64_t read_ns; /* reading, without decompressing */
     uint64_t decompress_ns;
-    uint64_t
-        augment_ns[VX_TIMELINE_TRANSFORMS]; /* per transform: augment/policy.h, enum vx_transform */
-    uint64_t wait_ns;                       /* for a slot */
+    uint64_t augment_ns[VX_TIMELINE_TRANSFORMS]; /* augment/policy.h, enum vx_transform */
+    uint64_t wait_ns;                            /* for a slot */
     uint64_t bytes_read;
     uint64_t opens;
     uint64_t minor_faults, major_faults;
@@ -119,7 +117,9 @@ struct vx_worker_record {
     uint32_t case_index; /* of that sample; UINT32_MAX before the first */
     uint32_t state;      /* enum vx_worker_state */
     int32_t pid;
-    uint32_t reading; /* enum vx_worker_reading; 0 outside of VX_WORKER_READING */
+    /* enum vx_worker_reading: also of one that waits for a repair or failed over it; else 0 outside
+     * of VX_WORKER_READING */
+    uint32_t reading;
     uint64_t open_ns; /* part of read_ns: opening files */
     uint64_t bytes_decoded;
     uint64_t bytes_held;   /* taken from shared memory instead of files */
@@ -131,8 +131,7 @@ enum vx_nearing {
     VX_NEARING_NOTHING = 0, /* files are read where they lie */
     VX_NEARING_WORKING,
     VX_NEARING_DONE,
-    VX_NEARING_STOPPED, /* short of memory or room: what is there is used, the rest read from files
-                         */
+    VX_NEARING_STOPPED, /* short of memory or room: the rest is read from files */
     VX_NEARINGS
 };
 /* "nothing", "working", "done", "stopped". */

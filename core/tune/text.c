@@ -103,9 +103,8 @@ static const struct sentences texts[VX_VERDICTS] = {
          {"The loader is restarted, then the trainer from its checkpoint.",
           "先重启数据加载，再从检查点重启训练进程。"}},
     [VX_VERDICT_DRIFT] =
-        {{"It gets slower or fatter: a step grows by {step_growth_per_hour%} an hour, the memory "
-          "of "
-          "trainer and workers by {rss_bytes_per_hour:B}.",
+        {{"It gets slower or fatter: a step grows by {step_growth_per_hour%} an hour, the "
+          "memory of trainer and workers by {rss_bytes_per_hour:B}.",
           "逐渐变慢或占用内存增加：每步每小时增长 "
           "{step_growth_per_hour%}，训练与增强进程的内存每小时增长 "
           "{rss_bytes_per_hour:B}。"},
@@ -126,9 +125,9 @@ static const char *const phases[VX_TUNE_PHASES][2] = {{"waiting for samples", "�
 
 /* What a healthy run is told whose device has memory to spare. */
 static const char *const larger_batch[2] = {
-    "Nothing needs to be done. The device's memory has room for a batch of {largest_batch}, at "
-    "which "
-    "it would compute {largest_batch_utilisation%} of the time; that changes the results, so it is "
+    "Nothing needs to be done. The device's memory has room for a batch of {largest_batch}, "
+    "at which it would compute {largest_batch_utilisation%} of the time; that changes the results, "
+    "so it is "
     "yours to choose.",
     "无需处理。设备显存可容纳的最大批量为 {largest_batch}，届时预计有 {largest_batch_utilisation%} "
     "的时间在计算；批量会改变训练结果，因此由您决定。"};
@@ -193,7 +192,7 @@ static void put_number(struct writer *o, double value, const char *kind) {
     } else if (*kind == ':') {
         put_bytes(o, value);
         return;
-    } else if (value == (double)(int64_t)value && magnitude < 1e15) {
+    } else if (magnitude < 1e15 && value == (double)(int64_t)value) {
         snprintf(text, sizeof text, "%lld", (long long)value);
     } else {
         snprintf(text, sizeof text,

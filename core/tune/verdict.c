@@ -1,6 +1,6 @@
 /* The bench of judges, and the order in which their verdicts are read out. */
 #include "tune/verdict.h"
-#include "tune/judge.h"
+#include "tune/judge/judge.h"
 
 #include <stddef.h>
 

@@ -1,8 +1,8 @@
 /* What a window of measurements says: ranked verdicts, each with its evidence, what to do about it
  * and what that is predicted to gain.
  *
- * Pure functions of the window; the thresholds stand in judge.h with where they come from. Text for
- * people is made by tune/text.h. Thread: any. */
+ * Pure functions of the window; the thresholds stand in judge/judge.h with where they come from.
+ * Text for people is made by tune/text.h. Thread: any. */
 #ifndef VX_TUNE_VERDICT_H
 #define VX_TUNE_VERDICT_H
 

@@ -2,7 +2,7 @@
 #ifndef VX_TESTS_AUGMENT_ALONE_H
 #define VX_TESTS_AUGMENT_ALONE_H
 
-#include "augment/parts.h"
+#include "augment/transforms/parts.h"
 #include "base/err.h"
 #include "base/own.h"
 #include "base/rng.h"

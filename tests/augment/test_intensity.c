@@ -1,6 +1,6 @@
 /* Elementary functions, noise, brightness, contrast, gamma against libm and doubles. */
 #include "alone.h"
-#include "augment/chain.h"
+#include "augment/transforms/chain.h"
 #include "augment/voxel.h"
 
 #include <math.h>

@@ -13,7 +13,7 @@
 #include "base/own.h"
 #include "cache/build.h"
 #include "cache/cache.h"
-#include "cache/shard.h"
+#include "cache/shard/shard.h"
 
 #include <fcntl.h>
 #include <immintrin.h>

@@ -1,4 +1,5 @@
 /* Building: one owner, interrupted builds, changed sources, full disks, bad cases. */
+#include "cache/store.h"
 #include "fixture.h"
 
 #include <dirent.h>
@@ -425,4 +426,17 @@ Test(cache_build, changed_cases_are_not_adopted) {
     }
     fixture_release(&f);
     fixture_remove(dir, store);
+}
+
+/* What was not synced is not whole. */
+Test(cache_build, a_folder_that_cannot_be_listed_is_not_called_synced) {
+    struct vx_err e = {0};
+    char *dir = fixture_dir("unsynced");
+    vx_auto_free char *missing = vx_strf("%s/case", dir);
+    cr_assert_eq(vx_cache_sync_tree(missing, false, &e), VX_E_NOT_FOUND, "%s", e.text);
+    cr_assert(strstr(e.text, missing), "%s", e.text);
+    expect_ok(vx_mkdirs(missing, 0755, &e));
+    expect_ok(vx_cache_sync_tree(missing, false, &e));
+    vx_remove_tree(dir, NULL);
+    free(dir);
 }

@@ -1,6 +1,6 @@
 /* Damaged stores: every flipped bit, cut file and lying number is refused with the file's name,
  * never read as data. */
-#include "cache/crc32c.h"
+#include "cache/codec/crc32c.h"
 #include "fixture.h"
 
 #include <dirent.h>

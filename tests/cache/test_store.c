@@ -1,7 +1,7 @@
 /* What goes in comes out: whole arrays, boxes in every position, locations, counters, the
  * descriptor policy. */
-#include "cache/crc32c.h"
-#include "cache/shard.h"
+#include "cache/codec/crc32c.h"
+#include "cache/shard/shard.h"
 #include "fixture.h"
 
 #include <dirent.h>

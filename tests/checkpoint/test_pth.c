@@ -2,7 +2,7 @@
  * read. */
 #include "pth_maker.h"
 
-#include "checkpoint/pth_names.h"
+#include "checkpoint/pth/names.h"
 #include "checkpoint/pth_read.h"
 #include "checkpoint/pth_write.h"
 #include "checkpoint/weights.h"

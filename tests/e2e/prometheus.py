@@ -90,8 +90,13 @@ def scrape(prometheus, daemon, work, seconds):
 
 def check_series(ask, daemon, seconds):
     before = {c: value(daemon.text("/metrics")[1], c) for c in COUNTERS}
-    time.sleep(3)  # at least one scrape in between
-    stored = {c: float(ask(c)[0]["value"][1]) for c in COUNTERS}
+    stored = {}
+
+    def scraped():
+        stored.update({c: float(ask(c)[0]["value"][1]) for c in COUNTERS})
+        return all(stored[c] >= before[c] for c in COUNTERS)
+
+    wait_for("a scrape in between", scraped, 60)
     after = {c: value(daemon.text("/metrics")[1], c) for c in COUNTERS}
     for c in COUNTERS:
         expect(before[c] <= stored[c] <= after[c], f"{c}: stored {stored[c]}, the daemon said {before[c]} to {after[c]}")

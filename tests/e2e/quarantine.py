@@ -21,7 +21,7 @@ from voxeld import PHANTOM, Daemon, phantom, wait_for  # noqa: E402
 SIZE = ("--cases", "8", "--shape", "20,24,20", "--labels", "2", "--seed", "3")
 TRAIN = {
     "type": "train", "dataset": PHANTOM, "configuration": "3d_fullres", "fold": 0,
-    "training": {"epochs": 3, "iterations_per_epoch": 40, "val_iterations_per_epoch": 3, "checkpoint_seconds": 1},
+    "training": {"epochs": 3, "iterations_per_epoch": 50, "val_iterations_per_epoch": 3, "checkpoint_seconds": 0.25},
     "plan": {"batch_size": 2, "patch_size": [16, 16, 16], "features_per_stage": [8, 16]},
     "inference": {"mirroring": False}, "loader": {"workers": 2, "tune": "off"},
 }

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from voxeld import PHANTOM, Daemon, call, phantom, wait_for  # noqa: E402
+from voxeld import PHANTOM, Daemon, call, paused, phantom, wait_for  # noqa: E402
 
 SIZE = ("--cases", "10", "--shape", "20,24,20", "--labels", "2", "--seed", "3")
 MODES = ("open", "keep", "warm", "stage", "memory", "auto")
@@ -96,8 +96,8 @@ def check_automatic(run):
         expect(choice["asked"] == "auto" and choice["mode"] == "memory", f"chosen: {choice}")
         expect("decoded" in choice["reason"] and choice["decoded_bytes"] > choice["store_bytes"] > 0, f"reason: {choice}")
         expect(done["done"] == done["total"] == 10, f"held: {done}")
-        told = lambda: run.daemon.get(f"/v1/jobs/{job}")["progress"]["cache"]["state"] == "done"
-        wait_for("it in the job's document", told, 10)
+        progress = lambda: run.daemon.get(f"/v1/jobs/{job}").get("progress") or {}
+        wait_for("it in the job's document", lambda: (progress().get("cache") or {}).get("state") == "done", 30)
 
 
 def check_each(run):
@@ -116,10 +116,12 @@ def check_live(run):
     plain = lambda: run.daemon.get(f"/v1/jobs/{job}/loader")
     wait_for("the loader", lambda: plain().get("cache"), 60)
     for mode in MODES:
-        run.turn(job, mode)
         wanted = (mode, "memory" if mode == "auto" else mode)
         reads = lambda: (lambda now: (now["cache"], now.get("cache_now")) == wanted)(plain())
-        wait_for(f"reading by {mode}", reads, 30)
+        with paused(run.daemon):
+            run.turn(job, mode)
+            wait_for(f"reading by {mode}", reads, 30)
+        time.sleep(0.1)  # some batches are read like that
     document = run.daemon.finished(job, 300)
     expect(document["state"] == "succeeded", f"turned: {document.get('reason')}")
     run.train("unturned", cache="open", iterations=400)

@@ -25,7 +25,7 @@ Test(loader_pretend, partly_on_a_core_partly_asleep) {
     double wall = (double)(vx_now_ns() - start) * 1e-6;
     cpu = cpu_ms() - cpu;
     cr_assert(wall >= 40, "%.2f ms", wall);
-    cr_assert(cpu >= 10 && cpu < 20, "%.2f ms", cpu);
+    cr_assert(cpu >= 10 && cpu < 30, "%.2f ms", cpu); /* what a hypervisor takes counts as ours */
 }
 
 Test(loader_pretend, samples_are_read_and_not_augmented) {

@@ -156,12 +156,23 @@ Test(loader_recipe, refuses_what_cannot_be) {
     cr_assert_eq(vx_recipe_create(&p, &r, &err), VX_E_INVALID);
     p = params();
     cr_assert_eq(vx_recipe_create(&p, &r, &err), VX_OK);
-    const char *const gone[] = {"cases", "train", "batch", "augment", "dataset", "place", "format"};
+    const char *const gone[] = {"cases", "train", "batch",  "augment",
+                                "seed",  "place", "format", "dataset"};
     for (size_t i = 0; i < VX_COUNTOF(gone); i++) {
         struct vx_recipe *b = NULL;
         vx_auto_json json_t *json = vx_recipe_to_json(r);
         json_object_del(json, gone[i]);
         cr_assert_neq(vx_recipe_from_json(json, &b, &err), VX_OK, "without %s", gone[i]);
+    }
+    /* read with half an eye each of these takes out case 0 from the start */
+    const char *const rows[] = {"[{}]",         "[[]]",          "[[4294967296, 0, 0]]",
+                                "[[0, 1]]",     "[0]",           "[[\"2\", 0, 0]]",
+                                "[[2, -1, 0]]", "[[2, 0, 0, 1]]"};
+    for (size_t i = 0; i < VX_COUNTOF(rows); i++) {
+        struct vx_recipe *b = NULL;
+        vx_auto_json json_t *json = vx_recipe_to_json(r);
+        json_object_set_new(json, "quarantines", json_loads(rows[i], 0, NULL));
+        cr_assert_eq(vx_recipe_from_json(json, &b, &err), VX_E_INVALID, "%s", rows[i]);
     }
     vx_auto_json json_t *json = vx_recipe_to_json(r);
     json_object_set_new(json_object_get(json, "augment"), "zoom_hi", json_real(3));

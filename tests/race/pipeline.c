@@ -16,6 +16,7 @@ enum { RUNS = 400, ITEMS = 30, WORDS = 64 };
 struct run {
     uint32_t seed[3]; /* of each stage's thread */
     size_t fail_stage, fail_at;
+    long stop_after_ns;
     atomic_bool stop;
     atomic_int made, dropped;
     size_t next[3];
@@ -96,7 +97,7 @@ static uint64_t cost(void *ctx, size_t item) {
 
 static void *stopper(void *arg) {
     struct run *r = arg;
-    nanosleep(&(struct timespec){0, 1500000}, NULL);
+    nanosleep(&(struct timespec){0, r->stop_after_ns}, NULL);
     atomic_store(&r->stop, true);
     return NULL;
 }
@@ -107,7 +108,8 @@ int main(void) {
     for (int n = 0; n < RUNS; n++) {
         struct run r = {.seed = {draw(&seed), draw(&seed), draw(&seed)},
                         .fail_stage = draw(&seed) % 6,
-                        .fail_at = draw(&seed) % ITEMS};
+                        .fail_at = draw(&seed) % ITEMS,
+                        .stop_after_ns = (long)(draw(&seed) % 2000000)};
         bool stopping = draw(&seed) % 3 == 0;
         pthread_t thread;
         struct vx_err err = {0};

@@ -75,6 +75,9 @@ static void huge_count(struct vx_shm_header *h) {
 static void small_stride(struct vx_shm_header *h) {
     h->table[1].stride = 0;
 }
+static void no_records(struct vx_shm_header *h) {
+    h->table[0].count = 0;
+}
 static void many_tables(struct vx_shm_header *h) {
     h->tables = 1000;
 }
@@ -89,8 +92,27 @@ Test(session_shm, refuses_headers_that_lie) {
     cr_assert_eq(map_damaged(far_table, &err), VX_E_CORRUPT);
     cr_assert_eq(map_damaged(huge_count, &err), VX_E_CORRUPT);
     cr_assert_eq(map_damaged(small_stride, &err), VX_E_CORRUPT);
+    cr_assert_eq(map_damaged(no_records, &err), VX_E_CORRUPT);
     cr_assert_eq(map_damaged(many_tables, &err), VX_E_CORRUPT);
     cr_assert_eq(vx_control_map(-1, &(struct vx_control){VX_SHM_INIT}, &err), VX_E_IO);
+}
+
+/* A worker that writes where it should not must not take those with it who look after it. */
+Test(session_shm, a_header_overwritten_later_leads_nobody_astray) {
+    const struct vx_knobs knobs = {2, 7, 1, 0, 5, 0};
+    struct vx_knobs seen = {0};
+    struct vx_control c = {VX_SHM_INIT}, other = {VX_SHM_INIT};
+    cr_assert_eq(vx_control_create(&knobs, &c, NULL), VX_OK);
+    cr_assert_eq(vx_control_map(dup(c.shm.fd), &other, NULL), VX_OK);
+    void *first = vx_shm_record(&c.shm, 2, 5), *second = vx_shm_record(&other.shm, 2, 5);
+    memset(c.shm.base, 0xa5, sizeof *c.shm.base);
+    cr_expect_eq(vx_shm_record(&c.shm, 2, 5), first);
+    cr_expect_eq(vx_shm_record(&other.shm, 2, 5), second);
+    cr_expect_null(vx_shm_record(&c.shm, 2, VX_WORKERS_MAX));
+    cr_assert(vx_control_knobs(&other, &seen));
+    cr_expect_eq(seen.window, 7);
+    vx_control_close(&other);
+    vx_control_close(&c);
 }
 
 Test(session_shm, refuses_a_ring_whose_descriptor_lies) {

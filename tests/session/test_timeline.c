@@ -34,6 +34,10 @@ Test(session_timeline, keeps_the_newest_steps_in_order) {
     cr_assert_eq(vx_timeline_map(dup(t.shm.fd), true, &again, NULL), VX_OK);
     vx_timeline_add_step(&again, &out[0]);
     cr_assert_eq(vx_timeline_last_seq(&reader), VX_STEP_RECORDS + 101);
+    cr_assert_eq(vx_timeline_steps(&reader, VX_STEP_RECORDS + 200, out, 10), 0);
+    /* a count that was written over ends nobody's telemetry */
+    *(uint64_t *)vx_shm_record(&t.shm, 0, 0) = UINT64_MAX;
+    cr_assert_eq(vx_timeline_steps(&reader, 0, out, 10), 0);
     vx_timeline_close(&again);
     vx_timeline_close(&reader);
     vx_timeline_close(&t);

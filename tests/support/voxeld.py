@@ -1,5 +1,8 @@
 """A daemon of one's own for tests: started in a folder, spoken to over loopback. Python's standard library only."""
+import contextlib
 import json
+import os
+import signal
 import subprocess
 import time
 import urllib.error
@@ -33,6 +36,34 @@ def wait_for(what, test, seconds):
 def phantom(voxeld, out, name=PHANTOM, *options):
     subprocess.run([voxeld, "phantom", "--out", out, "--name", name, *options], check=True, stdout=subprocess.DEVNULL)
     return Path(out) / name
+
+
+def children(pid, verb):
+    """Pids of the processes of that verb that this daemon started."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            argv = (entry / "cmdline").read_bytes().split(b"\0")
+        except (OSError, ValueError):
+            continue
+        if parent == pid and len(argv) > 1 and argv[1] == verb.encode():
+            found.append(int(entry.name))
+    return found
+
+
+@contextlib.contextmanager
+def paused(daemon):
+    """The trainers stand still, so that no job ends meanwhile, however fast the machine is. Not for as long as a hang takes."""
+    trainers = children(daemon.process.pid, "step")
+    for pid in trainers:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in trainers:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 class Daemon:

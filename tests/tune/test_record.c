@@ -1,6 +1,7 @@
 /* Windows as text: there and back, and what real runs measured (tests/tune/windows) judged again.
  */
 #include "base/err.h"
+#include "base/io.h"
 #include "base/own.h"
 #include "tune/confusion.h"
 #include "tune/record.h"
@@ -67,6 +68,38 @@ Test(tune_record, what_is_no_window_is_refused_by_name) {
 
 /* --- recorded --- */
 
+enum { MAX_SCENARIOS = 64, LEAST_WINDOWS = 20 };
+
+struct scenario {
+    char name[32], truth[32];
+    int windows;
+};
+
+/* The table SCENARIOS of tests/scenarios/run, a line each: "NAME": ("VERDICT", function), */
+static int scenarios(struct scenario ret[MAX_SCENARIOS]) {
+    FILE *f = fopen(VX_SCENARIOS, "r");
+    cr_assert_not_null(f, VX_SCENARIOS);
+    char line[512];
+    bool inside = false;
+    int n = 0;
+    while (fgets(line, sizeof line, f)) {
+        if (!inside) {
+            inside = strcmp(line, "SCENARIOS = {\n") == 0;
+            continue;
+        }
+        if (line[0] == '}') {
+            break;
+        }
+        cr_assert_lt(n, MAX_SCENARIOS);
+        ret[n] = (struct scenario){.windows = 0};
+        cr_assert_eq(sscanf(line, " \"%31[^\"]\": (\"%31[^\"]\",", ret[n].name, ret[n].truth), 2,
+                     "%s", line);
+        n++;
+    }
+    fclose(f);
+    return n;
+}
+
 static enum vx_verdict_code code_of(const char *word) {
     for (int c = 0; c < VX_VERDICTS; c++) {
         if (strcmp(vx_verdict_word((enum vx_verdict_code)c), word) == 0) {
@@ -83,13 +116,15 @@ struct tally {
 };
 
 /* A line: {"scenario", "truth", "record"}. */
-static void judge_line(const char *line, const char *name, int number, struct tally *t) {
+static void judge_line(const char *line, const struct scenario *s, struct tally *t) {
     struct vx_err err = {0};
     vx_auto_json json_t *o = json_loads(line, 0, NULL);
     struct vx_tune_window w;
-    cr_assert_eq(vx_tune_replay(json_object_get(o, "record"), &w, &err), VX_OK, "%s:%d: %s", name,
-                 number, err.text);
-    enum vx_verdict_code truth = code_of(json_string_value(json_object_get(o, "truth")));
+    cr_expect_str_eq(json_string_value(json_object_get(o, "scenario")), s->name);
+    cr_expect_str_eq(json_string_value(json_object_get(o, "truth")), s->truth);
+    cr_assert_eq(vx_tune_replay(json_object_get(o, "record"), &w, &err), VX_OK, "%s:%d: %s",
+                 s->name, s->windows + 1, err.text);
+    enum vx_verdict_code truth = code_of(s->truth);
     struct vx_verdict v[VX_VERDICTS];
     int n = vx_tune_judge(&w, v);
     bool right = n > 0 && v[0].code == truth;
@@ -98,50 +133,54 @@ static void judge_line(const char *line, const char *name, int number, struct ta
     t->severe_of_healthy +=
         truth == VX_VERDICT_GPU_BOUND && n > 0 && v[0].severity == VX_SEVERITY_SEVERE;
     if (!right) {
-        fprintf(stderr, "%s:%d: %s is called %s\n", name, number, vx_verdict_word(truth),
+        fprintf(stderr, "%s:%d: %s is called %s\n", s->name, s->windows + 1, s->truth,
                 n > 0 ? vx_verdict_word(v[0].code) : "nothing");
     }
 }
 
-static void judge_file(const char *dir, const char *name, struct tally *t) {
-    char path[512];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
+static void judge_scenario(struct scenario *s, struct tally *t) {
+    vx_auto_free char *path = vx_strf("%s/%s.jsonl", VX_WINDOWS, s->name);
     FILE *f = fopen(path, "r");
-    cr_assert_not_null(f, "%s", path);
-    char *line = NULL;
+    cr_assert_not_null(f, "%s was never recorded: tests/scenarios/run --record", path);
+    vx_auto_free char *line = NULL;
     size_t size = 0;
-    for (int number = 1; getline(&line, &size, f) > 0; number++) {
-        judge_line(line, name, number, t);
+    for (; getline(&line, &size, f) > 0; s->windows++) {
+        judge_line(line, s, t);
     }
-    free(line);
     fclose(f);
+    cr_expect_geq(s->windows, LEAST_WINDOWS, "%d windows of %s", s->windows, s->name);
 }
 
-Test(tune_record, recorded_runs_are_called_what_they_were) {
-    struct tally t = {0};
-    int all = 0, right = 0;
+/* Nothing is left of scenarios that are no more. */
+static int files_recorded(void) {
+    int n = 0;
     DIR *dir = opendir(VX_WINDOWS);
     cr_assert_not_null(dir, VX_WINDOWS);
     for (struct dirent *e; (e = readdir(dir));) {
-        size_t n = strlen(e->d_name);
-        if (n > 6 && strcmp(e->d_name + n - 6, ".jsonl") == 0) {
-            judge_file(VX_WINDOWS, e->d_name, &t);
-        }
+        n += strstr(e->d_name, ".jsonl") != NULL;
     }
     closedir(dir);
+    return n;
+}
+
+Test(tune_record, recorded_runs_are_called_what_they_were) {
+    static struct scenario s[MAX_SCENARIOS];
+    struct tally t = {0};
+    int all = 0, right = 0, n = scenarios(s);
+    cr_assert_geq(n, 18, "only %d scenarios in %s", n, VX_SCENARIOS);
+    cr_expect_eq(files_recorded(), n, "%d files of %d scenarios", files_recorded(), n);
+    for (int i = 0; i < n; i++) {
+        judge_scenario(&s[i], &t);
+    }
     for (int c = 0; c < VX_VERDICTS; c++) {
         all += t.n[c];
         right += t.right[c];
         if (t.n[c]) {
-            fprintf(stderr, "%-22s %d of %d\n", vx_verdict_word((enum vx_verdict_code)c),
-                    t.right[c], t.n[c]);
-            cr_expect_geq(t.right[c], 0.85 * t.n[c], "%s",
-                          vx_verdict_word((enum vx_verdict_code)c));
-            cr_expect_geq(t.n[c], 20, "too few windows of %s",
-                          vx_verdict_word((enum vx_verdict_code)c));
+            const char *word = vx_verdict_word((enum vx_verdict_code)c);
+            fprintf(stderr, "%-22s %d of %d\n", word, t.right[c], t.n[c]);
+            cr_expect_geq(t.right[c], 0.85 * t.n[c], "%s", word);
         }
     }
-    cr_expect_gt(all, 0);
     cr_expect_geq(right, 0.95 * all, "%d of %d are right", right, all);
     cr_expect_eq(t.severe_of_healthy, 0);
 }
