@@ -87,6 +87,12 @@ struct cuda_api {
                               struct CUstream_st *);
     int (*read_logits)(const void *logits, const float *bias, int n, int classes, int padded,
                        int64_t voxels, float *dst, struct CUstream_st *);
+    int (*cut_tile)(const struct vx_cuda_tile *, const float *image, int channels, int padded,
+                    void *out, struct CUstream_st *);
+    int (*add_tile)(const struct vx_cuda_tile *, const void *logits, const float *bias, int classes,
+                    int padded, const float *importance, float *sums, struct CUstream_st *);
+    int (*divide_tiles)(const int64_t volume[3], int classes, const float *weights, float passes,
+                        float *sums, int32_t *not_finite, struct CUstream_st *);
     size_t (*norm_workspace)(int n, int padded, int64_t voxels);
     size_t (*bias_workspace)(int padded, int64_t voxels);
     size_t (*loss_workspace)(const struct vx_cuda_loss *);

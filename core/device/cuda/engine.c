@@ -4,7 +4,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/own.h"
-#include "device/cuda/trial.h"
+#include "device/cuda/dnn/trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -424,6 +424,9 @@ static const struct cuda_api api = {
     .filter_unpack = record_filter_unpack,
     .filter_unpack_bf16 = record_filter_unpack_bf16,
     .read_logits = record_read_logits,
+    .cut_tile = record_cut_tile,
+    .add_tile = record_add_tile,
+    .divide_tiles = record_divide_tiles,
     .norm_workspace = vx_cuda_norm_workspace,
     .bias_workspace = vx_cuda_bias_workspace,
     .loss_workspace = vx_cuda_loss_workspace,
@@ -455,6 +458,11 @@ static const struct vx_device_api table = {
     .wait = cuda_wait,
     .read_logits = cuda_read_logits,
     .use_memory = cuda_use_memory,
+    .sums_begin = cuda_sums_begin,
+    .sums_image = cuda_sums_image,
+    .sums_add = cuda_sums_add,
+    .sums_read = cuda_sums_read,
+    .sums_free = cuda_sums_free,
 };
 
 static int table_open(int index, const struct vx_device_options *o, struct vx_device **ret,

@@ -1,4 +1,4 @@
-#include "device/cuda/trial.h"
+#include "device/cuda/dnn/trial.h"
 
 #include "base/err.h"
 #include "base/rng.h"
