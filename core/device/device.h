@@ -10,7 +10,8 @@
  * updated. Parameters cross in PyTorch's order as fp32, exactly (a download after an upload gives
  * the same bits).
  *
- * Determinism: with equal build, ISA, precision and thread count, equal inputs give equal bits.
+ * Determinism: with equal build, ISA, precision and thread count, equal inputs give equal bits,
+ * unless the device was opened without (vx_device_options) and says that it makes use of that.
  * Threads: one thread at a time per device. Nothing is allocated inside vx_program_run after the
  * first call.
  */
@@ -44,6 +45,7 @@ enum vx_state_part { VX_PART_WEIGHT, VX_PART_MOMENTUM, VX_PART_GRADIENT };
 
 struct vx_device_options {
     int threads; /* CPU threads; 0: as many as this process may use */
+    /* Equal inputs give equal bits. Else what is faster is allowed to vary from run to run. */
     bool deterministic;
 };
 
@@ -54,6 +56,7 @@ struct vx_device_info {
     char library[64]; /* e.g. "oneDNN 2.6.3" */
     int threads;
     bool bf16;           /* VX_BF16 has hardware support here */
+    bool varies;         /* not deterministic: results may differ from run to run */
     size_t memory_bytes; /* memory that programs may use */
 };
 
@@ -134,8 +137,8 @@ struct vx_sums {
     struct vx_program *program;
 };
 
-/* name: "cpu", "cpu:0", "cuda:1", "auto" (the best that opens). VX_E_NOT_FOUND names what is
- * missing. */
+/* name: "cpu", "cpu:0", "cuda:1", "auto" (the best that opens). options NULL: all threads,
+ * deterministic. VX_E_NOT_FOUND names what is missing. */
 int vx_device_open(const char *name, const struct vx_device_options *options,
                    struct vx_device **ret, struct vx_err *err);
 /* Adds a backend for this process (tests, modules). VX_E_EXISTS for a second one of the same name.

@@ -158,7 +158,7 @@ int vx_device_open(const char *name, const struct vx_device_options *options,
         }
         return load.code;
     }
-    struct vx_device_options defaults = {0};
+    struct vx_device_options defaults = {.deterministic = true};
     return api->open((int)index, options ? options : &defaults, ret, err);
 }
 

@@ -17,9 +17,10 @@ struct cuda_conv; /* one convolution in one direction, planned */
 
 struct cuda_api {
     /* Makes the device the calling thread's; fills name, model, isa, library, memory. *ret_engine
-     * is what conv_plan needs. VX_E_NOT_FOUND with one clear line where there is no GPU or driver.
-     */
-    int (*open)(int index, struct vx_device_info *ret_info, void **ret_engine, struct vx_err *err);
+     * is what conv_plan needs; fast: its plans need not be repeatable. VX_E_NOT_FOUND with one
+     * clear line where there is no GPU or driver. */
+    int (*open)(int index, bool fast, struct vx_device_info *ret_info, void **ret_engine,
+                struct vx_err *err);
     void (*close)(void *engine);
     /* The same for another thread, before anything else of a call. */
     int (*enter)(int index);

@@ -137,7 +137,8 @@ bool cuda_is_sticky(int code);
 /* First in every entry of the table: callers may change threads between calls. */
 int cuda_enter(const struct cuda_device *d, struct vx_err *err);
 int cuda_device_open(const struct cuda_api *api, const struct vx_device_api *table, int index,
-                     struct vx_device **ret, struct vx_err *err);
+                     const struct vx_device_options *options, struct vx_device **ret,
+                     struct vx_err *err);
 void cuda_device_close(struct vx_device *device);
 void cuda_device_info(struct vx_device *device, struct vx_device_info *ret);
 int cuda_use_memory(struct vx_device *device, void *memory, size_t bytes, struct vx_err *err);

@@ -54,7 +54,7 @@ static int describe(int index, struct vx_device_info *ret, int *ret_processors,
     return VX_OK;
 }
 
-static int open_gpu(int index, struct vx_device_info *ret_info, void **ret_engine,
+static int open_gpu(int index, bool fast, struct vx_device_info *ret_info, void **ret_engine,
                     struct vx_err *err) {
     int processors = 0, rc = check_index(index, err);
     rc = rc != VX_OK ? rc : describe(index, ret_info, &processors, err);
@@ -67,7 +67,7 @@ static int open_gpu(int index, struct vx_device_info *ret_info, void **ret_engin
         return vx_fail(err, VX_E_DEVICE, "device_lost", "%s (%s) cannot be used: %s",
                        ret_info->name, ret_info->model, cudaGetErrorString(code));
     }
-    return cuda_engine_open(ret_info->model, processors, ret_engine, err);
+    return cuda_engine_open(ret_info->model, processors, fast, ret_engine, err);
 }
 
 static int enter(int index) {

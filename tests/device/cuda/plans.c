@@ -13,7 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static const size_t LIMIT = (size_t)1 << 30;
+static const struct dnn_rules RULES = {.workspace = (size_t)1 << 30};
 
 struct totals {
     int asked, missing, plans;
@@ -42,14 +42,15 @@ static void check(struct dnn *dnn, const struct network_conv *c, enum dnn_direct
     int n = 0, fit = 0;
     int rc = dnn_list(dnn, &c->conv, d, &list, &n, &err);
     for (int i = 0; i < n; i++) {
-        fit += dnn_fitness(&list[i], &c->conv, LIMIT) == DNN_FIT;
+        fit += dnn_fitness(&list[i], &c->conv, &RULES) == DNN_FIT;
     }
-    rc = rc != VX_OK ? rc : dnn_choose(list, n, &c->conv, d, LIMIT, NULL, 0, &err);
+    rc = rc != VX_OK ? rc : dnn_choose(list, n, &c->conv, d, &RULES, NULL, 0, &err);
     t->asked++;
     t->plans += n;
-    if (rc != VX_OK) {
+    if (rc != VX_OK || fit == 0) {
         t->missing++;
-        fprintf(stderr, "gpu_plans: %s: %s\n", c->layer, err.text);
+        fprintf(stderr, "gpu_plans: %s: %s\n", c->layer,
+                rc != VX_OK ? err.text : "only plans that copy, or without tensor cores");
     } else if (list[0].workspace > t->workspace) {
         t->workspace = list[0].workspace;
     }

@@ -421,6 +421,29 @@ Test(cuda_faults, what_has_no_path_is_refused_with_its_name) {
     maker_release(&m);
 }
 
+Test(cuda_faults, equal_bits_unless_nobody_asks_for_them) {
+    const struct {
+        const struct vx_device_options *options;
+        const char *variable;
+        bool varies;
+    } cases[] = {{NULL, "", false},
+                 {&(struct vx_device_options){.deterministic = true}, "0", false},
+                 {&(struct vx_device_options){.deterministic = false}, "", true},
+                 {&(struct vx_device_options){.deterministic = true}, "1", true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct vx_device *device = NULL;
+        struct vx_device_info info;
+        setenv("VOXELD_CUDA_FAST", cases[i].variable, 1);
+        recorder_start(&watching);
+        cr_assert_eq(vx_device_open("recorded", cases[i].options, &device, NULL), VX_OK);
+        vx_device_describe(device, &info);
+        cr_assert_eq(info.varies, cases[i].varies, "case %zu", i);
+        cr_assert_eq(recorder_fast(), cases[i].varies);
+        vx_device_close(device);
+        check_clean("closing");
+    }
+}
+
 Test(cuda_faults, memory_of_the_ring_is_locked_and_given_back) {
     struct vx_device *device = NULL;
     struct vx_err err = {0};

@@ -23,18 +23,29 @@ int64_t dnn_y_elements(const struct dnn_conv *c) {
            dnn_out_size(c, 2);
 }
 
-enum dnn_fitness dnn_fitness(const struct dnn_plan *plan, const struct dnn_conv *c, size_t limit) {
-    if (!plan->tensor_core) {
-        return DNN_NO_TENSOR_CORES;
-    }
-    if (plan->varying) {
+enum dnn_fitness dnn_fitness(const struct dnn_plan *plan, const struct dnn_conv *c,
+                             const struct dnn_rules *rules) {
+    if (plan->varying && !rules->varying) {
         return DNN_VARYING;
     }
-    if (plan->workspace > limit) {
+    if (plan->workspace > rules->workspace) {
         return DNN_WORKSPACE_TOO_LARGE;
+    }
+    if (!plan->tensor_core) {
+        return DNN_NO_TENSOR_CORES;
     }
     int64_t x = dnn_x_elements(c), y = dnn_y_elements(c);
     size_t smaller = 2 * (size_t)(x < y ? x : y);
     size_t unexplained = plan->workspace > plan->split ? plan->workspace - plan->split : 0;
     return unexplained >= smaller ? DNN_HIDDEN_COPY : DNN_FIT;
+}
+
+enum dnn_fitness dnn_best_fitness(const struct dnn_plan *list, int n, const struct dnn_conv *c,
+                                  const struct dnn_rules *rules) {
+    enum dnn_fitness best = DNN_VARYING;
+    for (int i = 0; i < n; i++) {
+        enum dnn_fitness here = dnn_fitness(&list[i], c, rules);
+        best = here < best ? here : best;
+    }
+    return best;
 }

@@ -76,8 +76,8 @@ static cudaError_t prepare(struct trial *t, size_t workspace) {
 }
 
 int trial_open(struct dnn *dnn, const struct dnn_conv *c, enum dnn_direction direction,
-               const struct dnn_plan *list, int n, size_t limit, struct trial **ret,
-               struct vx_err *err) {
+               const struct dnn_plan *list, int n, const struct dnn_rules *rules,
+               struct trial **ret, struct vx_err *err) {
     struct trial *t = calloc(1, sizeof *t);
     if (!t) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory to try plans");
@@ -87,9 +87,10 @@ int trial_open(struct dnn *dnn, const struct dnn_conv *c, enum dnn_direction dir
                                 : direction == DNN_DATA  ? 0
                                                          : 1,
                         .elements = {dnn_x_elements(c), dnn_w_elements(c), dnn_y_elements(c)}};
+    enum dnn_fitness best = dnn_best_fitness(list, n, c, rules);
     size_t workspace = 0;
     for (int i = 0; i < n; i++) {
-        if (dnn_fitness(&list[i], c, limit) == DNN_FIT && list[i].workspace > workspace) {
+        if (dnn_fitness(&list[i], c, rules) == best && list[i].workspace > workspace) {
             workspace = list[i].workspace;
         }
     }
@@ -119,6 +120,7 @@ void trial_close(struct trial *t) {
         cudaEventDestroy(t->end);
     }
     if (t->stream) {
+        dnn_forget_stream(t->dnn);
         cudaStreamDestroy(t->stream);
     }
     free(t->host[0]);
