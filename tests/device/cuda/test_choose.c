@@ -24,6 +24,28 @@ Test(cuda_choose, sizes_of_a_convolution) {
     cr_assert_eq(dnn_y_elements(&conv), 2 * 16 * 64);
 }
 
+Test(cuda_choose, numbers_of_both_types) {
+    static const struct {
+        float value;
+        uint16_t bf16, fp16;
+    } cases[] = {{0, 0, 0},
+                 {1, 0x3f80, 0x3c00},
+                 {-2, 0xc000, 0xc000},
+                 {127.0f / 128, 0x3f7e, 0x3bf0},
+                 {-1.0f / 1024, 0xba80, 0x9400}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        cr_assert_eq(dnn_number(DNN_BF16, cases[i].value), cases[i].bf16, "case %zu", i);
+        cr_assert_eq(dnn_number(DNN_FP16, cases[i].value), cases[i].fp16, "case %zu", i);
+        cr_assert_eq(dnn_value(DNN_BF16, cases[i].bf16), (double)cases[i].value);
+        cr_assert_eq(dnn_value(DNN_FP16, cases[i].fp16), (double)cases[i].value);
+    }
+    cr_assert_eq(dnn_value(DNN_FP16, 0x7bff), 65504.0, "the largest");
+    cr_assert_eq(dnn_value(DNN_FP16, 0x8001), -ldexp(1, -24), "the smallest");
+    cr_assert_eq(dnn_value(DNN_FP16, 0xfc00), -INFINITY);
+    cr_assert_eq(isnan(dnn_value(DNN_FP16, 0xffff)), 1, "what outputs are filled with");
+    cr_assert_eq(isnan(dnn_value(DNN_BF16, 0xffff)), 1);
+}
+
 Test(cuda_choose, workspace_that_could_hold_a_tensor_is_a_hidden_copy) {
     size_t y = 2 * 2 * 16 * 64; /* bytes of the smaller tensor */
     struct dnn_plan plan = {.tensor_core = true, .workspace = y - 1};

@@ -59,6 +59,11 @@ struct dnn_rules {
     bool varying;     /* results may differ from run to run */
 };
 
+/* A number in one of the types: of one that the type holds exactly and that is normal or zero, and
+ * of any bits. */
+uint16_t dnn_number(enum dnn_type type, float value);
+double dnn_value(enum dnn_type type, uint16_t bits);
+
 /* 90200 for 9.2.0. */
 size_t dnn_version(void);
 const char *dnn_direction_name(enum dnn_direction direction);

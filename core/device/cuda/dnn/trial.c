@@ -2,6 +2,7 @@
 
 #include "base/err.h"
 #include "base/rng.h"
+#include "device/cuda/dnn/internal.h"
 
 #include <cuda_runtime_api.h>
 #include <math.h>
@@ -17,6 +18,7 @@ enum {
 
 struct trial {
     struct dnn *dnn;
+    enum dnn_type type;
     int made; /* which of xwy the direction writes */
     int64_t elements[3];
     void *xwy[3], *second; /* on the device */
@@ -26,14 +28,15 @@ struct trial {
     cudaEvent_t begin, end;
 };
 
-/* k / 128, never zero, which bfloat16 holds exactly; filters an eighth of it. */
-static void draw(uint16_t *block, float scale, uint32_t which) {
+/* k / 128, never zero, which both types hold exactly. Filters and y are an eighth of it: sums over
+ * millions of voxels stay below the largest number of fp16. */
+static void draw(enum dnn_type type, uint16_t *block, uint32_t which) {
     struct vx_rng rng = vx_rng_at(7, 2, 0, which, 0);
+    float scale = which == 0 ? 1.0f : 0.125f;
     for (int i = 0; i < BLOCK; i++) {
-        uint32_t r = vx_rng_below(&rng, 254), bits;
+        uint32_t r = vx_rng_below(&rng, 254);
         float v = scale * (float)(1 + r / 2) / 128.0f * (r % 2 ? -1.0f : 1.0f);
-        memcpy(&bits, &v, sizeof bits);
-        block[i] = (uint16_t)(bits >> 16);
+        block[i] = dnn_number(type, v);
     }
 }
 
@@ -66,7 +69,7 @@ static cudaError_t prepare(struct trial *t, size_t workspace) {
     t->host[0] = malloc(2 * PIECE * sizeof *t->host[0]);
     cudaError_t code = block && t->host[0] ? take(t, workspace) : cudaErrorMemoryAllocation;
     for (int i = 0; i < 3 && code == cudaSuccess; i++) {
-        draw(block, i == 1 ? 0.125f : 1.0f, (uint32_t)i);
+        draw(t->type, block, (uint32_t)i);
         code = fill(t->xwy[i], t->elements[i], block);
     }
     t->host[1] = t->host[0] + PIECE;
@@ -83,6 +86,7 @@ int trial_open(struct dnn *dnn, const struct dnn_conv *c, enum dnn_direction dir
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory to try plans");
     }
     *t = (struct trial){.dnn = dnn,
+                        .type = dnn->type == CUDNN_DATA_HALF ? DNN_FP16 : DNN_BF16,
                         .made = direction == DNN_FORWARD ? 2
                                 : direction == DNN_DATA  ? 0
                                                          : 1,
@@ -167,13 +171,6 @@ double trial_measure(void *self, const struct dnn_plan *plan, int which) {
     return good ? ms[TIMED_RUNS / 2] : -1;
 }
 
-static double value(uint16_t bf16) {
-    uint32_t bits = (uint32_t)bf16 << 16;
-    float v;
-    memcpy(&v, &bits, sizeof v);
-    return (double)v;
-}
-
 double trial_differ(void *self) {
     struct trial *t = self;
     const void *results[2] = {t->xwy[t->made], t->second};
@@ -189,7 +186,8 @@ double trial_differ(void *self) {
             }
         }
         for (int64_t k = 0; k < n; k++) {
-            double a = value(t->host[0][k]), b = value(t->host[1][k]), d = fabs(a - b);
+            double a = dnn_value(t->type, t->host[0][k]), b = dnn_value(t->type, t->host[1][k]);
+            double d = fabs(a - b);
             top = fmax(top, fabs(b));
             if (!(d <= apart)) {
                 apart = d;
