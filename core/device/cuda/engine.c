@@ -89,6 +89,9 @@ static int choose(struct engine *e, const struct dnn_conv *shape, enum dnn_direc
     if (trial_open(e->dnn, shape, direction, list, n, &e->rules, &trial, &why) == VX_OK) {
         struct dnn_trial calls = {.self = trial, .measure = trial_measure, .differ = trial_differ};
         rc = dnn_choose(list, n, shape, direction, &e->rules, &calls, TOLERANCE, err);
+        if (trial_failure(trial)) {
+            vx_log_warn("cuda", "plan_failed text=\"%s\"", trial_failure(trial));
+        }
         trial_close(trial);
     } else {
         vx_log_warn("cuda", "plans_not_tried text=\"%s\"", why.text);

@@ -1,6 +1,7 @@
 /* What every convolution of a network takes on the GPU that is here, forward and both gradients, in
  * bfloat16 and in half precision: the fastest plan of each that another engine agrees with, as the
- * backend would take it.
+ * backend would take it, and engines that compile at run time besides: whether they are worth the
+ * seconds they take to plan (*).
  *   gpu_layers [NETWORK]   a Markdown table; 77 without a GPU, 1 where a convolution has no plan */
 #include "networks.h"
 
@@ -21,6 +22,7 @@ struct timed {
     double ms; /* negative: no plan */
     int64_t engine;
     int plans;
+    bool compiled;
 };
 
 /* No store: what was kept before says nothing about this machine. */
@@ -38,6 +40,7 @@ static struct timed measure(struct dnn *dnn, const struct dnn_conv *c, enum dnn_
     if (rc == VX_OK) {
         ret.ms = list[0].ms;
         ret.engine = list[0].engine;
+        ret.compiled = list[0].compiled;
     } else {
         fprintf(stderr, "gpu_layers: %s\n", err.text);
     }
@@ -54,7 +57,8 @@ static void print_row(const struct network_conv *c, enum dnn_direction d,
            v->kernel[1], v->kernel[2], v->stride[0], v->stride[1], v->stride[2],
            dnn_direction_name(d));
     for (int i = 0; i < TYPES; i++) {
-        printf(" %.4f | %" PRId64 " | %d |", t[i].ms, t[i].engine, t[i].plans);
+        printf(" %.4f | %" PRId64 "%s | %d |", t[i].ms, t[i].engine, t[i].compiled ? "*" : "",
+               t[i].plans);
     }
     printf(" %.2f |\n", t[0].ms > 0 && t[1].ms > 0 ? t[0].ms / t[1].ms : 0);
     fflush(stdout);
@@ -97,6 +101,7 @@ int main(int argc, char **argv) {
             dnn_close(dnn[0]);
             return 77;
         }
+        dnn_allow_compiled(dnn[i]);
     }
     printf("cuDNN %zu on the GPU of this machine, NDHWC, median of three runs\n", dnn_version());
     for (int i = 0; i < network_count(); i++) {

@@ -376,6 +376,19 @@ Test(cuda_faults, without_a_graph_it_goes_on_step_by_step) {
     cr_assert_eq(recorder_leaks(), 0);
 }
 
+Test(cuda_faults, a_capture_that_does_not_begin_is_no_error_of_the_run) {
+    struct sabotage s;
+    sabotage_init(&s);
+    recorder_change(&(struct recorder_options){.fail_call = "capture_begin", .fail_code = 906});
+    for (int run = 0; run < 4; run++) {
+        rig_run(s.program, &s.in);
+    }
+    cr_assert_eq(recorder_calls("graph_launch"), 0);
+    cr_assert_eq(recorder_calls("update"), 4);
+    sabotage_release(&s);
+    cr_assert_eq(recorder_leaks(), 0);
+}
+
 Test(cuda_faults, the_environment_keeps_it_eager) {
     struct sabotage s;
     setenv("VOXELD_CUDA_EAGER", "1", 1);

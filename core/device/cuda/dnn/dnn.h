@@ -39,6 +39,7 @@ struct dnn_plan {
     bool fallback;        /* not from mode A */
     bool tensor_core;     /* the engine's note says so */
     bool varying;         /* the engine's note says that results differ from run to run */
+    bool compiled;        /* the engine's note says that its kernel is compiled here and now */
     size_t workspace;     /* bytes, at most */
     size_t split;         /* of them explained by partial sums of a split reduction */
     double ms;            /* as measured; negative: not */
@@ -81,6 +82,10 @@ int dnn_open_device(const char *model, int processors, enum dnn_type type, struc
                     struct vx_err *err);
 /* Accepts NULL. */
 void dnn_close(struct dnn *d);
+/* Lists plans of engines that compile their kernel at run time too. With a driver, cuDNN 9.19 has
+ * one for every forward convolution; a plan of it takes one to two seconds, hundreds of times what
+ * another does. */
+void dnn_allow_compiled(struct dnn *d);
 /* The device's properties as JSON; the caller frees. */
 int dnn_profile(struct dnn *d, char **ret, struct vx_err *err);
 

@@ -16,5 +16,7 @@ int trial_open(struct dnn *dnn, const struct dnn_conv *c, enum dnn_direction dir
 void trial_close(struct trial *t);
 double trial_measure(void *trial, const struct dnn_plan *plan, int which);
 double trial_differ(void *trial);
+/* What the first run that failed said; NULL: all ran. */
+const char *trial_failure(const struct trial *t);
 
 #endif
