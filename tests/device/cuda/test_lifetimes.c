@@ -54,6 +54,30 @@ static void check_clean(const char *what) {
 static const enum vx_mode modes[] = {VX_MODE_TRAIN, VX_MODE_GRADIENT, VX_MODE_VALIDATE,
                                      VX_MODE_INFER};
 
+/* Tiles of a volume a little larger than the network's input: at its start, at its end, mirrored,
+ * and half outside. */
+static void sum_tiles(struct vx_program *p, const struct vx_oplist *net) {
+    const int *patch = net->tensors[net->input].shape + 2;
+    const int64_t volume[3] = {patch[0] + 3, patch[1] + 5, patch[2] + 7};
+    const struct vx_tile tiles[] = {{.start = {0}},
+                                    {.start = {3, 5, 7}, .flip = {true, false, true}},
+                                    {.start = {-1, -2, 7}, .flip = {false, true, false}}};
+    static const float nothing = 0;
+    static float dst;
+    const float *const axes[3] = {&nothing, &nothing, &nothing};
+    struct vx_sums *sums = NULL;
+    struct vx_err err = {0};
+    bool finite = false;
+    cr_assert_eq(vx_sums_begin(p, volume, axes, &sums, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_sums_image(sums, &nothing, &err), VX_OK, "%s", err.text);
+    for (int run = 0; run < 4; run++) {
+        int n = net->batch < 3 ? net->batch : 3 - run % 2;
+        cr_assert_eq(vx_sums_add(sums, tiles, n, &err), VX_OK, "%s", err.text);
+    }
+    cr_assert_eq(vx_sums_read(sums, axes, 8, &dst, &finite, &err), VX_OK, "%s", err.text);
+    vx_sums_free(sums);
+}
+
 /* All modes of one state, in turn and then two of them mixed, as an epoch does. */
 static void check_network(int network) {
     struct vx_oplist *net = network_build(network);
@@ -72,6 +96,8 @@ static void check_network(int network) {
         run_often(programs[m], &blind.in, m % 2 == 0);
         check_clean(network_name(network));
     }
+    sum_tiles(programs[3], net);
+    check_clean(network_name(network));
     for (int i = 0; i < 4; i++) {
         run_often(programs[i % 2 ? 2 : 0], &blind.in, true);
     }
