@@ -10,7 +10,8 @@
  * updated. Parameters cross in PyTorch's order as fp32, exactly (a download after an upload gives
  * the same bits).
  *
- * Determinism: with equal build, ISA, precision and thread count, equal inputs give equal bits.
+ * Determinism: with equal build, ISA, precision and thread count, equal inputs give equal bits,
+ * unless the device was opened without (vx_device_options) and says that it makes use of that.
  * Threads: one thread at a time per device. Nothing is allocated inside vx_program_run after the
  * first call.
  */
@@ -26,8 +27,9 @@ struct vx_oplist;
 struct vx_device;
 struct vx_state;
 struct vx_program;
+struct vx_sums;
 
-#define VX_DEVICE_ABI 2
+#define VX_DEVICE_ABI 3
 
 enum vx_precision { VX_FP32, VX_BF16 };
 
@@ -43,6 +45,7 @@ enum vx_state_part { VX_PART_WEIGHT, VX_PART_MOMENTUM, VX_PART_GRADIENT };
 
 struct vx_device_options {
     int threads; /* CPU threads; 0: as many as this process may use */
+    /* Equal inputs give equal bits. Else what is faster is allowed to vary from run to run. */
     bool deterministic;
 };
 
@@ -53,6 +56,7 @@ struct vx_device_info {
     char library[64]; /* e.g. "oneDNN 2.6.3" */
     int threads;
     bool bf16;           /* VX_BF16 has hardware support here */
+    bool varies;         /* not deterministic: results may differ from run to run */
     size_t memory_bytes; /* memory that programs may use */
 };
 
@@ -75,6 +79,13 @@ struct vx_run_result {
     /* When the run ended by the clock of vx_now_ns, where the device works beside its caller; 0: it
      * had ended when vx_program_run returned. */
     uint64_t ended_ns;
+};
+
+/* A piece of a volume, as large as the network's input: where it starts, negative where the volume
+ * is smaller, and the axes along which the network sees it mirrored. */
+struct vx_tile {
+    int64_t start[3];
+    bool flip[3];
 };
 
 struct vx_device_api {
@@ -102,6 +113,14 @@ struct vx_device_api {
     int (*read_logits)(struct vx_program *program, float *dst, struct vx_err *err);
     /* NULL where host memory is as good as any: see vx_device_use_memory. */
     int (*use_memory)(struct vx_device *device, void *memory, size_t bytes, struct vx_err *err);
+    /* All NULL where logits are as near to the caller as to the device: see vx_sums_begin. */
+    int (*sums_begin)(struct vx_program *program, const int64_t volume[3],
+                      const float *const importance[3], struct vx_sums **ret, struct vx_err *err);
+    int (*sums_image)(struct vx_sums *sums, const float *image, struct vx_err *err);
+    int (*sums_add)(struct vx_sums *sums, const struct vx_tile *tiles, int n, struct vx_err *err);
+    int (*sums_read)(struct vx_sums *sums, const float *const weights[3], float passes, float *dst,
+                     bool *ret_finite, struct vx_err *err);
+    void (*sums_free)(struct vx_sums *sums);
 };
 
 /* First member of every backend's own struct of that kind. */
@@ -114,9 +133,12 @@ struct vx_state {
 struct vx_program {
     struct vx_state *state;
 };
+struct vx_sums {
+    struct vx_program *program;
+};
 
-/* name: "cpu", "cpu:0", "cuda:1", "auto" (the best that opens). VX_E_NOT_FOUND names what is
- * missing. */
+/* name: "cpu", "cpu:0", "cuda:1", "auto" (the best that opens). options NULL: all threads,
+ * deterministic. VX_E_NOT_FOUND names what is missing. */
 int vx_device_open(const char *name, const struct vx_device_options *options,
                    struct vx_device **ret, struct vx_err *err);
 /* Adds a backend for this process (tests, modules). VX_E_EXISTS for a second one of the same name.
@@ -159,5 +181,25 @@ int vx_program_wait(struct vx_program *program, uint64_t ticket, struct vx_run_r
                     struct vx_err *err);
 /* Finest logits of the last VX_MODE_INFER run as [N][classes][D][H][W] float32; waits for it. */
 int vx_program_read_logits(struct vx_program *program, float *dst, struct vx_err *err);
+
+/* Logits of a whole volume, added up on the device tile by tile (infer/sliding.h says why and how):
+ * neither tiles nor logits cross the bus one by one. Begins with room for the volume's image and
+ * with sums of zero. importance[axis]: the weights of a tile's voxels along it. program: a
+ * VX_MODE_INFER one, which must outlive the sums and may run otherwise in between.
+ * VX_E_UNSUPPORTED where a device has no such thing; VX_E_NOMEM where it has no room, which it logs
+ * once for a program: with both the caller adds up what vx_program_read_logits gives. */
+int vx_sums_begin(struct vx_program *program, const int64_t volume[3],
+                  const float *const importance[3], struct vx_sums **ret, struct vx_err *err);
+/* [channels][Z][Y][X] float32, before the first tile; copied. */
+int vx_sums_image(struct vx_sums *sums, const float *image, struct vx_err *err);
+/* Runs the network over n tiles, at most its batch, and adds importance times logits, mirrored
+ * back, tile after tile. A device may return before that has happened. */
+int vx_sums_add(struct vx_sums *sums, const struct vx_tile *tiles, int n, struct vx_err *err);
+/* dst [classes][Z][Y][X] = sums / (weights of the voxel along the three axes * passes); the sums
+ * are no more. *ret_finite: whether all of dst are numbers. */
+int vx_sums_read(struct vx_sums *sums, const float *const weights[3], float passes, float *dst,
+                 bool *ret_finite, struct vx_err *err);
+/* Accepts NULL. */
+void vx_sums_free(struct vx_sums *sums);
 
 #endif

@@ -158,7 +158,7 @@ int vx_device_open(const char *name, const struct vx_device_options *options,
         }
         return load.code;
     }
-    struct vx_device_options defaults = {0};
+    struct vx_device_options defaults = {.deterministic = true};
     return api->open((int)index, options ? options : &defaults, ret, err);
 }
 
@@ -228,4 +228,31 @@ int vx_program_wait(struct vx_program *program, uint64_t ticket, struct vx_run_r
 
 int vx_program_read_logits(struct vx_program *program, float *dst, struct vx_err *err) {
     return api_of(program)->read_logits(program, dst, err);
+}
+
+int vx_sums_begin(struct vx_program *program, const int64_t volume[3],
+                  const float *const importance[3], struct vx_sums **ret, struct vx_err *err) {
+    const struct vx_device_api *api = api_of(program);
+    return api->sums_begin
+               ? api->sums_begin(program, volume, importance, ret, err)
+               : vx_fail(err, VX_E_UNSUPPORTED, NULL, "device %s adds up no tiles", api->name);
+}
+
+int vx_sums_image(struct vx_sums *sums, const float *image, struct vx_err *err) {
+    return api_of(sums->program)->sums_image(sums, image, err);
+}
+
+int vx_sums_add(struct vx_sums *sums, const struct vx_tile *tiles, int n, struct vx_err *err) {
+    return api_of(sums->program)->sums_add(sums, tiles, n, err);
+}
+
+int vx_sums_read(struct vx_sums *sums, const float *const weights[3], float passes, float *dst,
+                 bool *ret_finite, struct vx_err *err) {
+    return api_of(sums->program)->sums_read(sums, weights, passes, dst, ret_finite, err);
+}
+
+void vx_sums_free(struct vx_sums *sums) {
+    if (sums) {
+        api_of(sums->program)->sums_free(sums);
+    }
 }

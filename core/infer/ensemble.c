@@ -114,9 +114,8 @@ static int count(void *context, int64_t done, int64_t total) {
 
 int vx_ensemble_run(struct vx_ensemble *e, const float *image, const int64_t shape[3],
                     float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err) {
-    int rc = VX_OK;
     int n = (int)e->model->n_folds;
-    vx_predictor_begin(e->predictor, shape, logits);
+    int rc = vx_predictor_begin(e->predictor, shape, logits, err);
     for (int f = 0; rc == VX_OK && f < n; f++) {
         struct counting counting = {tick, context, f, n};
         rc = load_weights(e, (size_t)f, err);

@@ -33,12 +33,6 @@ void vx_sliding_importance(int64_t patch, float *ret) {
     }
 }
 
-/* One run's place in the batch: a tile in one mirroring. */
-struct job {
-    int64_t start[3];
-    bool flip[3];
-};
-
 struct vx_predictor {
     struct vx_program *program; /* borrowed */
     int batch, channels, classes;
@@ -46,15 +40,22 @@ struct vx_predictor {
     double step;
     int n_flips;
     bool flips[8][3];
-    struct job *jobs;     /* batch */
+    struct vx_tile *jobs; /* batch */
+    struct vx_sums *sums; /* owned; of the volume under way, where the device adds up */
     float *tiles;         /* [batch][channels][patch] */
     float *logits;        /* [batch][classes][patch] */
     const float **images; /* batch pointers into tiles */
     float *importance[3]; /* [patch[i]] */
 };
 
+static void drop_sums(struct vx_predictor *p) {
+    vx_sums_free(p->sums);
+    p->sums = NULL;
+}
+
 struct vx_predictor *vx_predictor_free(struct vx_predictor *p) {
     if (p) {
+        drop_sums(p);
         free(p->jobs);
         free(p->tiles);
         free(p->logits);
@@ -151,7 +152,7 @@ static void inside(int64_t start, int64_t patch, int64_t size, int64_t *ret_lo, 
 
 /* Copies a tile, mirrored, zeros outside the volume. */
 static void cut_tile(const struct vx_predictor *p, const float *image, const int64_t shape[3],
-                     const struct job *job, float *dst) {
+                     const struct vx_tile *job, float *dst) {
     int64_t lo[3], hi[3];
     for (int i = 0; i < 3; i++) {
         inside(job->start[i], p->patch[i], shape[i], &lo[i], &hi[i]);
@@ -193,7 +194,7 @@ static void add_row(float *sum, const float *value, const float *weight, float s
 }
 
 /* Adds one tile's logits, mirrored back and weighted, to the volume's. */
-static void add_tile(const struct vx_predictor *p, const float *tile, const struct job *job,
+static void add_tile(const struct vx_predictor *p, const float *tile, const struct vx_tile *job,
                      const int64_t shape[3], float *logits) {
     int64_t lo[3], hi[3];
     for (int i = 0; i < 3; i++) {
@@ -221,6 +222,9 @@ static void add_tile(const struct vx_predictor *p, const float *tile, const stru
 /* Runs the first n jobs of the batch and adds their logits. */
 static int run_batch(struct vx_predictor *p, int n, const float *image, const int64_t shape[3],
                      float *logits, struct vx_err *err) {
+    if (p->sums) {
+        return vx_sums_add(p->sums, p->jobs, n, err);
+    }
     int64_t tile = volume_of(p->patch);
     for (int i = 0; i < p->batch; i++) {
         cut_tile(p, image, shape, &p->jobs[i < n ? i : 0], p->tiles + i * p->channels * tile);
@@ -250,27 +254,43 @@ static float *axis_weight(const struct vx_predictor *p, int axis, int64_t size) 
     return w;
 }
 
-/* Divides by the weights and the number of mirrorings and passes. */
-int vx_predictor_finish(const struct vx_predictor *p, const int64_t shape[3], int passes,
-                        float *logits, struct vx_err *err) {
+/* Divides by the weights and the number of mirrorings and passes; whether all are numbers. */
+static bool divide(const struct vx_predictor *p, const int64_t shape[3],
+                   const float *const weights[3], int passes, float *logits) {
+    bool finite = true;
+    for (int c = 0; c < p->classes; c++) {
+        for (int64_t z = 0; z < shape[0]; z++) {
+            for (int64_t y = 0; y < shape[1]; y++) {
+                float w = weights[0][z] * weights[1][y] * (float)(p->n_flips * passes);
+                for (int64_t x = 0; x < shape[2]; x++) {
+                    logits[x] /= w * weights[2][x];
+                    finite = finite && isfinite(logits[x]);
+                }
+                logits += shape[2];
+            }
+        }
+    }
+    return finite;
+}
+
+int vx_predictor_finish(struct vx_predictor *p, const int64_t shape[3], int passes, float *logits,
+                        struct vx_err *err) {
     vx_auto_free float *wz = axis_weight(p, 0, shape[0]);
     vx_auto_free float *wy = axis_weight(p, 1, shape[1]);
     vx_auto_free float *wx = axis_weight(p, 2, shape[2]);
     if (!wz || !wy || !wx) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for the weights of the sliding window");
     }
+    const float *const weights[3] = {wz, wy, wx};
     bool finite = true;
-    for (int c = 0; c < p->classes; c++) {
-        for (int64_t z = 0; z < shape[0]; z++) {
-            for (int64_t y = 0; y < shape[1]; y++) {
-                float w = wz[z] * wy[y] * (float)(p->n_flips * passes);
-                for (int64_t x = 0; x < shape[2]; x++) {
-                    logits[x] /= w * wx[x];
-                    finite = finite && isfinite(logits[x]);
-                }
-                logits += shape[2];
-            }
+    if (p->sums) {
+        int rc = vx_sums_read(p->sums, weights, (float)(p->n_flips * passes), logits, &finite, err);
+        drop_sums(p);
+        if (rc != VX_OK) {
+            return rc;
         }
+    } else {
+        finite = divide(p, shape, weights, passes, logits);
     }
     if (!finite) {
         return vx_fail(err, VX_E_DEVICE, "logits_not_finite",
@@ -282,7 +302,7 @@ int vx_predictor_finish(const struct vx_predictor *p, const int64_t shape[3], in
 
 /* Job i of the prediction: tile by tile in z, y, x, all mirrorings of one tile before the next. */
 static void set_job(const struct vx_predictor *p, const int64_t shape[3], const int64_t n[3],
-                    int64_t i, struct job *job) {
+                    int64_t i, struct vx_tile *job) {
     int64_t tile = i / p->n_flips;
     const int64_t at[3] = {tile / (n[1] * n[2]), tile / n[2] % n[1], tile % n[2]};
     memcpy(job->flip, p->flips[i % p->n_flips], sizeof job->flip);
@@ -291,11 +311,24 @@ static void set_job(const struct vx_predictor *p, const int64_t shape[3], const 
     }
 }
 
-void vx_predictor_begin(const struct vx_predictor *p, const int64_t shape[3], float *logits) {
-    memset(logits, 0, (size_t)(p->classes * volume_of(shape)) * sizeof *logits);
+int vx_predictor_begin(struct vx_predictor *p, const int64_t shape[3], float *logits,
+                       struct vx_err *err) {
+    const float *const importance[3] = {p->importance[0], p->importance[1], p->importance[2]};
+    struct vx_err why = {0};
+    drop_sums(p);
+    int rc = vx_sums_begin(p->program, shape, importance, &p->sums, &why);
+    if (rc == VX_E_UNSUPPORTED || rc == VX_E_NOMEM) {
+        memset(logits, 0, (size_t)(p->classes * volume_of(shape)) * sizeof *logits);
+        return VX_OK;
+    }
+    if (rc != VX_OK && err) {
+        *err = why;
+    }
+    return rc;
 }
 
-int vx_predictor_add(struct vx_predictor *p, const float *image, const int64_t shape[3],
+/* Everything of one pass, batch by batch. */
+static int add_tiles(struct vx_predictor *p, const float *image, const int64_t shape[3],
                      float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err) {
     int64_t n[3], total = p->n_flips;
     for (int a = 0; a < 3; a++) {
@@ -320,9 +353,19 @@ int vx_predictor_add(struct vx_predictor *p, const float *image, const int64_t s
     return VX_OK;
 }
 
+int vx_predictor_add(struct vx_predictor *p, const float *image, const int64_t shape[3],
+                     float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err) {
+    int rc = p->sums ? vx_sums_image(p->sums, image, err) : VX_OK;
+    rc = rc == VX_OK ? add_tiles(p, image, shape, logits, tick, context, err) : rc;
+    if (rc != VX_OK) {
+        drop_sums(p);
+    }
+    return rc;
+}
+
 int vx_predictor_run(struct vx_predictor *p, const float *image, const int64_t shape[3],
                      float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err) {
-    vx_predictor_begin(p, shape, logits);
-    int rc = vx_predictor_add(p, image, shape, logits, tick, context, err);
+    int rc = vx_predictor_begin(p, shape, logits, err);
+    rc = rc == VX_OK ? vx_predictor_add(p, image, shape, logits, tick, context, err) : rc;
     return rc == VX_OK ? vx_predictor_finish(p, shape, 1, logits, err) : rc;
 }

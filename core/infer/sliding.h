@@ -9,10 +9,14 @@
  * of weights, and no volume of weights is kept.
  *
  * The network has a fixed batch N: mirrored tiles fill it, several tiles where needed; the rest of
- * the last batch repeats a tile and is thrown away. Axes are the plan's array axes. Memory beside
- * the caller's logits ([classes][Z][Y][X] float): N x (channels + classes) tiles. A 2d network has
- * patch[0] = 1: every slice is visited once. Thread: that of the device; one at a time. Equal
- * inputs give equal bits. */
+ * the last batch repeats a tile and is thrown away. Axes are the plan's array axes. A 2d network
+ * has patch[0] = 1: every slice is visited once. Thread: that of the device; one at a time. Equal
+ * inputs give equal bits.
+ *
+ * Where the device adds up tiles (vx_sums_begin) and has room for the volume, they are cut,
+ * weighted and divided there, in fp32 too: results differ from those of the host by the rounding of
+ * sums of a few dozen terms. Else it is done here, with N x (channels + classes) tiles of memory
+ * beside the caller's logits ([classes][Z][Y][X] float). */
 #ifndef VX_INFER_SLIDING_H
 #define VX_INFER_SLIDING_H
 
@@ -57,12 +61,14 @@ int vx_predictor_run(struct vx_predictor *p, const float *image, const int64_t s
 
 /* The same in parts, for the mean of several networks of one shape: begin once, add once with the
  * weights of each, then finish with their number. The weights of the sliding window are those of
- * every pass, so the sums are divided once and no second array of logits is needed. */
-void vx_predictor_begin(const struct vx_predictor *p, const int64_t shape[3], float *logits);
+ * every pass, so the sums are divided once and no second array of logits is needed. The logits hold
+ * nothing of use before finish. */
+int vx_predictor_begin(struct vx_predictor *p, const int64_t shape[3], float *logits,
+                       struct vx_err *err);
 int vx_predictor_add(struct vx_predictor *p, const float *image, const int64_t shape[3],
                      float *logits, vx_sliding_tick_fn tick, void *context, struct vx_err *err);
-int vx_predictor_finish(const struct vx_predictor *p, const int64_t shape[3], int passes,
-                        float *logits, struct vx_err *err);
+int vx_predictor_finish(struct vx_predictor *p, const int64_t shape[3], int passes, float *logits,
+                        struct vx_err *err);
 
 static inline void vx_own_predictor(struct vx_predictor **p) {
     vx_predictor_free(*p);

@@ -128,8 +128,11 @@ int vx_train_open(const struct vx_train_config *config, struct vx_train **ret, s
         free(progress);
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for the training engine");
     }
+    struct vx_device_info info;
+    vx_device_describe(config->device, &info);
     t->config = *config;
     t->progress = progress;
+    t->varies = t->approximate = info.varies;
     t->ema = t->best_ema = NAN;
     t->best_epoch = -1;
     t->progress->epochs = config->epochs;

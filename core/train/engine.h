@@ -74,7 +74,8 @@ struct vx_train_config {
 
 struct vx_train_outcome {
     bool finished;    /* false: stopped by request, resume later */
-    bool approximate; /* resumed where the environment differed: not bit-exact */
+    bool approximate; /* not bit-exact: the device varies (vx_device_info), or the training was
+                         resumed where the environment differed */
     uint64_t batches; /* training batches done over the whole job */
     double best_ema;  /* NaN before the first epoch's end */
     uint32_t epochs;  /* finished ones */

@@ -43,6 +43,15 @@ static json_t *copy_or_empty(const json_t *object) {
     return object ? json_deep_copy(object) : json_object();
 }
 
+/* What the trajectory depends on: as the caller says, and whether the device varies by itself. */
+static json_t *environment_of(const struct vx_train *t) {
+    json_t *environment = copy_or_empty(t->config.environment);
+    if (t->varies) {
+        json_object_set_new(environment, "deterministic", json_false());
+    }
+    return environment;
+}
+
 /* Everything but the numbers of the network. */
 static int fill_words(const struct vx_train *t, struct vx_ckpt *c, struct vx_err *err) {
     const struct vx_train_config *config = &t->config;
@@ -56,7 +65,7 @@ static int fill_words(const struct vx_train *t, struct vx_ckpt *c, struct vx_err
     c->schedule = schedule_of(config);
     snprintf(c->recipe_digest, sizeof(c->recipe_digest), "%s", digest_of(config));
     replace(&c->history, vx_history_to_json(&t->history));
-    replace(&c->environment, copy_or_empty(config->environment));
+    replace(&c->environment, environment_of(t));
     replace(&c->network, copy_or_empty(config->network));
     replace(&c->quarantines, config->callbacks.quarantines
                                  ? config->callbacks.quarantines(config->callbacks.arg)
@@ -275,8 +284,8 @@ static int restore(struct vx_train *t, const struct vx_ckpt *c, struct vx_err *e
     t->best_ema = c->best_ema_dice;
     t->best_epoch = c->best_epoch;
     t->finished = t->sum.epoch >= config->epochs;
-    json_t *now = copy_or_empty(config->environment);
-    t->approximate = !vx_ckpt_same_environment(c->environment, now, NULL, 0);
+    json_t *now = environment_of(t);
+    t->approximate = t->varies || !vx_ckpt_same_environment(c->environment, now, NULL, 0);
     json_decref(now);
     t->progress->k = t->progress->checkpoint_k = (uint64_t)c->k;
     return upload(t, c, err);

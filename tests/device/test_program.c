@@ -4,6 +4,7 @@
 
 #include "base/err.h"
 #include "device/cpu/backend.h"
+#include "device/netlist.h"
 
 #include <criterion/criterion.h>
 #include <malloc.h>
@@ -352,3 +353,24 @@ Test(device_program, says_how_much_memory_is_missing) {
     maker_release(&m);
 }
 #endif
+
+Test(device_program, an_op_list_is_copied_whole) {
+    struct maker m;
+    struct vx_oplist copy;
+    struct vx_err err = {0};
+    small_unet(&m);
+    cr_assert_eq(vx_netlist_copy(&m.net, &copy, &err), VX_OK);
+    cr_assert(copy.tensors != m.net.tensors && copy.ops != m.net.ops);
+    cr_assert_arr_eq(copy.tensors, m.net.tensors, (size_t)m.net.n_tensors * sizeof *copy.tensors);
+    cr_assert_arr_eq(copy.params, m.net.params, (size_t)m.net.n_params * sizeof *copy.params);
+    cr_assert_arr_eq(copy.ops, m.net.ops, (size_t)m.net.n_ops * sizeof *copy.ops);
+    cr_assert_eq(vx_netlist_check_params(&copy, m.net.params, m.net.n_params, &err), VX_OK);
+    copy.params[3].count++;
+    cr_assert_eq(vx_netlist_check_params(&copy, m.net.params, m.net.n_params, &err), VX_E_INVALID);
+    cr_assert_eq(vx_netlist_check(&copy, &err), VX_OK);
+    copy.loss.n_heads = VX_MAX_HEADS + 1;
+    cr_assert_eq(vx_netlist_check(&copy, &err), VX_E_INVALID);
+    cr_assert_str_eq(err.reason, "bad_network");
+    free(copy.tensors);
+    maker_release(&m);
+}

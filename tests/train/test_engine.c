@@ -189,6 +189,35 @@ Test(train_engine, another_environment_is_approximate) {
     free(dir);
 }
 
+Test(train_engine, a_device_that_varies_is_approximate_throughout) {
+    char *dir = toy_dir();
+    struct toy_job job;
+    struct vx_ckpt c;
+    struct vx_train_outcome out = {0};
+    vx_auto_free char *path = vx_strf("%s/" VX_CHECKPOINT_LATEST, dir);
+    toy_job_init(&job, dir);
+    job.device.varies = true;
+    job.source.stop_at = 6;
+    cr_assert(eq(int, toy_job_live(&job, &out, NULL), VX_OK));
+    cr_assert(out.approximate, "from the first batch");
+    cr_assert(eq(int, vx_ckpt_read(path, &c, NULL), VX_OK));
+    cr_assert_eq(json_is_false(json_object_get(c.environment, "deterministic")), 1);
+    vx_ckpt_release(&c);
+    toy_job_init(&job, dir);
+    job.device.varies = true;
+    job.source.stop_at = 12;
+    out.approximate = false;
+    cr_assert(eq(int, toy_job_live(&job, &out, NULL), VX_OK));
+    cr_assert(out.approximate, "resumed in the very same environment");
+    toy_job_init(&job, dir);
+    out.approximate = false;
+    cr_assert(eq(int, toy_job_live(&job, &out, NULL), VX_OK));
+    cr_assert(out.finished);
+    cr_assert(out.approximate, "what came before varied");
+    vx_remove_tree(dir, NULL);
+    free(dir);
+}
+
 Test(train_engine, a_sample_out_of_order_is_an_error) {
     char *dir = toy_dir();
     struct toy_job job;

@@ -16,6 +16,7 @@ struct toy_device {
     struct vx_device base;
     int fail_at; /* run number that fails, counted over all programs; 0: none */
     int runs;
+    bool varies;
 };
 
 struct toy_state {
@@ -159,8 +160,13 @@ static int toy_wait(struct vx_program *program, uint64_t ticket, struct vx_run_r
     return VX_OK;
 }
 
+static void toy_info(struct vx_device *device, struct vx_device_info *ret) {
+    *ret = (struct vx_device_info){.varies = ((struct toy_device *)device)->varies};
+}
+
 static const struct vx_device_api TOY_API = {.abi = VX_DEVICE_ABI,
                                              .name = "toy",
+                                             .info = toy_info,
                                              .state_create = toy_state_create,
                                              .state_free = toy_state_free,
                                              .state_upload = toy_upload,

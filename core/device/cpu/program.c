@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "device/cpu/backend.h"
+#include "device/netlist.h"
 
 #include <omp.h>
 #include <stdio.h>
@@ -90,15 +91,12 @@ int cpu_add_step(struct cpu_program *p, const struct cpu_step *step,
 }
 
 struct cpu_step cpu_step_named(const struct cpu_program *p, int op, const char *what) {
-    static const char *const kinds[] = {[VX_OP_CONV] = "conv",
-                                        [VX_OP_NORM_ACT] = "norm",
-                                        [VX_OP_CONV_TRANSPOSE] = "transpose",
-                                        [VX_OP_CONCAT] = "concat"};
     struct cpu_step step = {.implementation = "own"};
     if (op < 0) {
         snprintf(step.name, sizeof step.name, "%s", what);
     } else {
-        snprintf(step.name, sizeof step.name, "%s %d %s", kinds[p->net.ops[op].kind], op, what);
+        snprintf(step.name, sizeof step.name, "%s %d %s", vx_op_name(p->net.ops[op].kind), op,
+                 what);
     }
     return step;
 }
@@ -139,6 +137,7 @@ void cpu_program_free(struct vx_program *base) {
         free(p->allocations[i]);
     }
     cpu_free_arena(p);
+    free(p->net.tensors);
     free(p->allocations);
     free(p->bindings);
     free(p->primitives);
@@ -146,39 +145,6 @@ void cpu_program_free(struct vx_program *base) {
     free(p->steps);
     free(p->buffers);
     free(p);
-}
-
-static void *copy_of(struct cpu_program *p, const void *data, size_t bytes, struct vx_err *err) {
-    void *copy = cpu_allocate(p, bytes, err);
-    return copy ? memcpy(copy, data, bytes) : NULL;
-}
-
-static int copy_net(struct cpu_program *p, const struct vx_oplist *net, struct vx_err *err) {
-    p->net = *net;
-    p->net.tensors = copy_of(p, net->tensors, (size_t)net->n_tensors * sizeof *net->tensors, err);
-    p->net.params = copy_of(p, net->params, (size_t)net->n_params * sizeof *net->params, err);
-    p->net.ops = copy_of(p, net->ops, (size_t)net->n_ops * sizeof *net->ops, err);
-    p->tensors = cpu_allocate(p, (size_t)net->n_tensors * sizeof *p->tensors, err);
-    return p->net.tensors && p->net.params && p->net.ops && p->tensors ? VX_OK : VX_E_NOMEM;
-}
-
-static int check_net(const struct cpu_state *state, const struct vx_oplist *net,
-                     struct vx_err *err) {
-    bool same = net->n_params == state->n_params;
-    for (int i = 0; same && i < net->n_params; i++) {
-        same = net->params[i].count == state->params[i].count;
-    }
-    if (!same) {
-        return vx_fail(err, VX_E_INVALID, "bad_network",
-                       "the op list has other parameters than the state");
-    }
-    if (net->classes < 2 || net->classes > VX_MAX_CLASSES || net->loss.n_heads < 1 ||
-        net->loss.n_heads > VX_MAX_HEADS) {
-        return vx_fail(err, VX_E_INVALID, "bad_network",
-                       "%d classes and %d heads: there are 2 to %d and 1 to %d", net->classes,
-                       net->loss.n_heads, VX_MAX_CLASSES, VX_MAX_HEADS);
-    }
-    return VX_OK;
 }
 
 /* Gives the primitives' memories their addresses. */
@@ -193,7 +159,12 @@ static int bind(struct cpu_program *p, struct vx_err *err) {
 }
 
 static int build(struct cpu_program *p, const struct vx_oplist *net, struct vx_err *err) {
-    int rc = copy_net(p, net, err);
+    int rc = vx_netlist_copy(net, &p->net, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
+    p->tensors = cpu_allocate(p, (size_t)net->n_tensors * sizeof *p->tensors, err);
+    rc = p->tensors ? VX_OK : VX_E_NOMEM;
     rc = rc != VX_OK ? rc : cpu_add_buffer(p, 64, &p->scratch, err);
     if (rc == VX_OK) {
         cpu_keep(p, &(struct cpu_view){.buffer = p->scratch});
@@ -208,7 +179,8 @@ int cpu_compile(struct vx_state *base, const struct vx_oplist *net, enum vx_mode
                 enum vx_precision precision, struct vx_program **ret, struct vx_err *err) {
     struct cpu_state *state = (struct cpu_state *)base;
     struct cpu_device *device = (struct cpu_device *)base->device;
-    int rc = check_net(state, net, err);
+    int rc = vx_netlist_check_params(net, state->params, state->n_params, err);
+    rc = rc != VX_OK ? rc : vx_netlist_check(net, err);
     if (rc != VX_OK) {
         return rc;
     }

@@ -17,9 +17,10 @@ struct cuda_conv; /* one convolution in one direction, planned */
 
 struct cuda_api {
     /* Makes the device the calling thread's; fills name, model, isa, library, memory. *ret_engine
-     * is what conv_plan needs. VX_E_NOT_FOUND with one clear line where there is no GPU or driver.
-     */
-    int (*open)(int index, struct vx_device_info *ret_info, void **ret_engine, struct vx_err *err);
+     * is what conv_plan needs; fast: its plans need not be repeatable. VX_E_NOT_FOUND with one
+     * clear line where there is no GPU or driver. */
+    int (*open)(int index, bool fast, struct vx_device_info *ret_info, void **ret_engine,
+                struct vx_err *err);
     void (*close)(void *engine);
     /* The same for another thread, before anything else of a call. */
     int (*enter)(int index);
@@ -87,6 +88,12 @@ struct cuda_api {
                               struct CUstream_st *);
     int (*read_logits)(const void *logits, const float *bias, int n, int classes, int padded,
                        int64_t voxels, float *dst, struct CUstream_st *);
+    int (*cut_tile)(const struct vx_cuda_tile *, const float *image, int channels, int padded,
+                    void *out, struct CUstream_st *);
+    int (*add_tile)(const struct vx_cuda_tile *, const void *logits, const float *bias, int classes,
+                    int padded, const float *importance, float *sums, struct CUstream_st *);
+    int (*divide_tiles)(const int64_t volume[3], int classes, const float *weights, float passes,
+                        float *sums, int32_t *not_finite, struct CUstream_st *);
     size_t (*norm_workspace)(int n, int padded, int64_t voxels);
     size_t (*bias_workspace)(int padded, int64_t voxels);
     size_t (*loss_workspace)(const struct vx_cuda_loss *);

@@ -77,18 +77,25 @@ static int make_streams(struct cuda_device *d, struct vx_err *err) {
     return code ? cuda_fail(d, code, err, "making streams") : VX_OK;
 }
 
+static bool is_set(const char *variable) {
+    const char *value = getenv(variable);
+    return value && *value && strcmp(value, "0") != 0;
+}
+
 int cuda_device_open(const struct cuda_api *api, const struct vx_device_api *table, int index,
-                     struct vx_device **ret, struct vx_err *err) {
+                     const struct vx_device_options *options, struct vx_device **ret,
+                     struct vx_err *err) {
     struct cuda_device *d = calloc(1, sizeof *d);
     if (!d) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for a device");
     }
-    const char *eager = getenv("VOXELD_CUDA_EAGER");
     d->base.api = table;
     d->api = api;
     d->index = index;
-    d->eager = eager && *eager && strcmp(eager, "0") != 0;
-    int rc = api->open(index, &d->info, &d->engine, err);
+    d->eager = is_set("VOXELD_CUDA_EAGER");
+    bool fast = !options->deterministic || is_set("VOXELD_CUDA_FAST");
+    int rc = api->open(index, fast, &d->info, &d->engine, err);
+    d->info.varies = fast;
     rc = rc != VX_OK ? rc : make_streams(d, err);
     if (rc != VX_OK) {
         cuda_device_close(&d->base);
@@ -104,11 +111,12 @@ void cuda_device_close(struct vx_device *base) {
     for (int i = 0; i < d->n_locked; i++) {
         d->api->unlock(d->locked[i]);
     }
+    /* cuDNN's context knows the stream it worked on last. */
+    d->api->close(d->engine);
     d->api->event_free(d->now);
     d->api->stream_free(d->clock);
     d->api->stream_free(d->transfer);
     d->api->stream_free(d->compute);
-    d->api->close(d->engine);
     free(d);
 }
 

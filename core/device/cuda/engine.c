@@ -4,7 +4,7 @@
 #include "base/io.h"
 #include "base/log.h"
 #include "base/own.h"
-#include "device/cuda/trial.h"
+#include "device/cuda/dnn/trial.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +17,7 @@ static const double TOLERANCE = 1e-2;
 
 struct engine {
     struct dnn *dnn;
+    struct dnn_rules rules;
     char *store; /* owned; NULL: plans are not kept */
 };
 
@@ -26,18 +27,20 @@ struct cuda_conv {
     void *pack; /* pointers of the first run */
 };
 
-/* $VOXELD_CUDA_PLANS, else where a service or a user keeps what can be made again. */
-static char *store_folder(void) {
+/* $VOXELD_CUDA_PLANS, else where a service or a user keeps what can be made again. Plans that may
+ * vary have a folder of their own: nobody who wants equal bits finds them. */
+static char *store_folder(bool fast) {
     const char *own = getenv("VOXELD_CUDA_PLANS"), *service = getenv("CACHE_DIRECTORY");
     const char *user = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    return own && *own           ? vx_strf("%s", own)
-           : service && *service ? vx_strf("%s/cuda-plans", service)
-           : user && *user       ? vx_strf("%s/voxeld/cuda-plans", user)
-           : home && *home       ? vx_strf("%s/.cache/voxeld/cuda-plans", home)
+    const char *below = fast ? "/fast" : "";
+    return own && *own           ? vx_strf("%s%s", own, below)
+           : service && *service ? vx_strf("%s/cuda-plans%s", service, below)
+           : user && *user       ? vx_strf("%s/voxeld/cuda-plans%s", user, below)
+           : home && *home       ? vx_strf("%s/.cache/voxeld/cuda-plans%s", home, below)
                                  : NULL;
 }
 
-int cuda_engine_open(const char *model, int processors, void **ret, struct vx_err *err) {
+int cuda_engine_open(const char *model, int processors, bool fast, void **ret, struct vx_err *err) {
     struct engine *e = calloc(1, sizeof *e);
     if (!e) {
         return vx_fail(err, VX_E_NOMEM, NULL, "no memory for cuDNN's context");
@@ -47,7 +50,8 @@ int cuda_engine_open(const char *model, int processors, void **ret, struct vx_er
         free(e);
         return rc;
     }
-    e->store = store_folder();
+    e->rules = (struct dnn_rules){.workspace = WORKSPACE_LIMIT, .varying = fast};
+    e->store = store_folder(fast);
     *ret = e;
     return VX_OK;
 }
@@ -61,6 +65,17 @@ void cuda_engine_close(void *engine) {
     }
 }
 
+static void warn_unfit(const struct dnn_plan *plan, const struct dnn_conv *c,
+                       enum dnn_direction direction, const struct dnn_rules *rules) {
+    enum dnn_fitness fitness = dnn_fitness(plan, c, rules);
+    if (fitness != DNN_FIT) {
+        vx_log_warn("cuda", "slow_plan direction=%s channels=%d-%d size=%dx%dx%d why=\"%s\"",
+                    dnn_direction_name(direction), c->in_channels, c->out_channels, c->in[0],
+                    c->in[1], c->in[2],
+                    fitness == DNN_HIDDEN_COPY ? "it copies a tensor" : "no tensor cores");
+    }
+}
+
 /* Chooses by trial where there is memory to try, else by cuDNN's own order. */
 static int choose(struct engine *e, const struct dnn_conv *shape, enum dnn_direction direction,
                   struct dnn_plan *ret, struct vx_err *err) {
@@ -71,15 +86,19 @@ static int choose(struct engine *e, const struct dnn_conv *shape, enum dnn_direc
     if (rc != VX_OK) {
         return rc;
     }
-    if (trial_open(e->dnn, shape, direction, list, n, WORKSPACE_LIMIT, &trial, &why) == VX_OK) {
+    if (trial_open(e->dnn, shape, direction, list, n, &e->rules, &trial, &why) == VX_OK) {
         struct dnn_trial calls = {.self = trial, .measure = trial_measure, .differ = trial_differ};
-        rc = dnn_choose(list, n, shape, direction, WORKSPACE_LIMIT, &calls, TOLERANCE, err);
+        rc = dnn_choose(list, n, shape, direction, &e->rules, &calls, TOLERANCE, err);
+        if (trial_failure(trial)) {
+            vx_log_warn("cuda", "plan_failed text=\"%s\"", trial_failure(trial));
+        }
         trial_close(trial);
     } else {
         vx_log_warn("cuda", "plans_not_tried text=\"%s\"", why.text);
-        rc = dnn_choose(list, n, shape, direction, WORKSPACE_LIMIT, NULL, 0, err);
+        rc = dnn_choose(list, n, shape, direction, &e->rules, NULL, 0, err);
     }
     if (rc == VX_OK) {
+        warn_unfit(&list[0], shape, direction, &e->rules);
         *ret = list[0];
         list[0].desc = NULL;
     }

@@ -5,7 +5,8 @@
 
 #include "device/cuda/api.h"
 
-int cuda_engine_open(const char *model, int processors, void **ret, struct vx_err *err);
+/* fast: plans need not be repeatable; they are kept apart from those that are. */
+int cuda_engine_open(const char *model, int processors, bool fast, void **ret, struct vx_err *err);
 /* Accepts NULL. */
 void cuda_engine_close(void *engine);
 int cuda_engine_plan(void *engine, const struct dnn_conv *shape, enum dnn_direction direction,

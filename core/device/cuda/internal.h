@@ -123,7 +123,8 @@ struct cuda_program {
     struct cuda_mail *mail;    /* [2] */
     struct CUevent_st *done[2];
     struct CUgraphExec_st *graph;
-    bool no_graph; /* capturing failed: eager from then on */
+    bool no_graph;   /* capturing failed: eager from then on */
+    bool told_short; /* of memory for sums */
     uint64_t ticket;
 };
 
@@ -136,7 +137,8 @@ bool cuda_is_sticky(int code);
 /* First in every entry of the table: callers may change threads between calls. */
 int cuda_enter(const struct cuda_device *d, struct vx_err *err);
 int cuda_device_open(const struct cuda_api *api, const struct vx_device_api *table, int index,
-                     struct vx_device **ret, struct vx_err *err);
+                     const struct vx_device_options *options, struct vx_device **ret,
+                     struct vx_err *err);
 void cuda_device_close(struct vx_device *device);
 void cuda_device_info(struct vx_device *device, struct vx_device_info *ret);
 int cuda_use_memory(struct vx_device *device, void *memory, size_t bytes, struct vx_err *err);
@@ -205,8 +207,11 @@ int cuda_merge_grads(struct cuda_program *p, int op, struct cuda_tensor *t, int 
 /* loss.c: targets, loss, its gradient; optimizer; logits to read. */
 int cuda_build_loss(struct cuda_program *p, struct vx_err *err);
 int cuda_build_optimizer(struct cuda_program *p, struct vx_err *err);
+/* Logits stay where they are when a run has ended, with room beside them for whoever reads them. */
 int cuda_build_read_out(struct cuda_program *p, struct vx_err *err);
 int cuda_load_targets(struct cuda_program *p, const struct cuda_slot *slot);
+/* The finest logits' bias; NULL: none. */
+const float *cuda_output_bias(const struct cuda_program *p);
 
 /* run.c */
 int cuda_run(struct vx_program *program, const struct vx_run_input *in, uint64_t *ret_ticket,
@@ -214,5 +219,16 @@ int cuda_run(struct vx_program *program, const struct vx_run_input *in, uint64_t
 int cuda_wait(struct vx_program *program, uint64_t ticket, struct vx_run_result *ret,
               struct vx_err *err);
 int cuda_read_logits(struct vx_program *program, float *dst, struct vx_err *err);
+/* All steps on the compute stream, as a graph where there is one. *ret_name: what failed. */
+int cuda_run_network(struct cuda_program *p, const char **ret_name);
+
+/* sums.c */
+int cuda_sums_begin(struct vx_program *program, const int64_t volume[3],
+                    const float *const importance[3], struct vx_sums **ret, struct vx_err *err);
+int cuda_sums_image(struct vx_sums *sums, const float *image, struct vx_err *err);
+int cuda_sums_add(struct vx_sums *sums, const struct vx_tile *tiles, int n, struct vx_err *err);
+int cuda_sums_read(struct vx_sums *sums, const float *const weights[3], float passes, float *dst,
+                   bool *ret_finite, struct vx_err *err);
+void cuda_sums_free(struct vx_sums *sums);
 
 #endif

@@ -178,22 +178,17 @@ int cuda_build_optimizer(struct cuda_program *p, struct vx_err *err) {
     return rc;
 }
 
-static int run_read_out(struct cuda_program *p, const void *data) {
-    (void)data;
-    const struct cuda_tensor *t = &p->tensors[p->net.output];
-    return p->device->api->read_logits(
-        cuda_at(p, &t->value), weights_at(p, bias_of(p, p->net.output)), t->n, t->c, t->padded,
-        t->voxels, cuda_at(p, &p->read_out), p->device->compute);
+const float *cuda_output_bias(const struct cuda_program *p) {
+    return weights_at(p, bias_of(p, p->net.output));
 }
 
 int cuda_build_read_out(struct cuda_program *p, struct vx_err *err) {
     const struct cuda_tensor *t = &p->tensors[p->net.output];
     size_t bytes = (size_t)t->n * (size_t)t->c * (size_t)t->voxels * sizeof(float);
     int rc = cuda_new_bytes(p, bytes, &p->read_out, err);
-    struct cuda_view uses[] = {t->value, p->read_out};
-    rc = rc != VX_OK ? rc : cuda_add_step(p, "logits", -1, run_read_out, NULL, uses, 2, err);
     if (rc == VX_OK) {
-        p->buffers[p->read_out.buffer].last = CUDA_ALWAYS;
+        p->buffers[t->value.buffer].last = CUDA_ALWAYS;
+        cuda_keep(p, &p->read_out);
     }
     return rc;
 }

@@ -3,6 +3,7 @@
 
 #include "base/err.h"
 #include "device/cuda/shape.h"
+#include "device/netlist.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -63,10 +64,6 @@ static void use(struct vx_span *buffer, int step) {
 int cuda_add_step(struct cuda_program *p, const char *what, int op,
                   int (*run)(struct cuda_program *p, const void *data), void *data,
                   const struct cuda_view *uses, int n_uses, struct vx_err *err) {
-    static const char *const kinds[] = {[VX_OP_CONV] = "conv",
-                                        [VX_OP_NORM_ACT] = "norm",
-                                        [VX_OP_CONV_TRANSPOSE] = "transpose",
-                                        [VX_OP_CONCAT] = "concat"};
     struct cuda_step *list = realloc(p->steps, (size_t)(p->n_steps + 1) * sizeof *list);
     if (!list) {
         return no_memory(err);
@@ -76,8 +73,8 @@ int cuda_add_step(struct cuda_program *p, const char *what, int op,
     if (op < 0) {
         snprintf(list[p->n_steps].name, sizeof list->name, "%s", what);
     } else {
-        snprintf(list[p->n_steps].name, sizeof list->name, "%s %d %s", kinds[p->net.ops[op].kind],
-                 op, what);
+        snprintf(list[p->n_steps].name, sizeof list->name, "%s %d %s",
+                 vx_op_name(p->net.ops[op].kind), op, what);
     }
     for (int i = 0; i < n_uses; i++) {
         if (uses[i].buffer >= 0) {
@@ -130,6 +127,7 @@ void cuda_program_free(struct vx_program *base) {
     for (int i = 0; i < p->n_allocations; i++) {
         free(p->allocations[i]);
     }
+    free(p->net.tensors);
     free(p->allocations);
     free(p->convs);
     free(p->steps);
@@ -141,29 +139,11 @@ size_t cuda_program_memory(struct vx_program *base) {
     return ((struct cuda_program *)base)->arena_bytes;
 }
 
-static void *copy_of(struct cuda_program *p, const void *data, size_t bytes, struct vx_err *err) {
-    void *copy = cuda_allocate(p, bytes, err);
-    return copy ? memcpy(copy, data, bytes) : NULL;
-}
-
-static int copy_net(struct cuda_program *p, const struct vx_oplist *net, struct vx_err *err) {
-    p->net = *net;
-    p->net.tensors = copy_of(p, net->tensors, (size_t)net->n_tensors * sizeof *net->tensors, err);
-    p->net.params = copy_of(p, net->params, (size_t)net->n_params * sizeof *net->params, err);
-    p->net.ops = copy_of(p, net->ops, (size_t)net->n_ops * sizeof *net->ops, err);
-    p->tensors = cuda_allocate(p, (size_t)net->n_tensors * sizeof *p->tensors, err);
-    return p->net.tensors && p->net.params && p->net.ops && p->tensors ? VX_OK : VX_E_NOMEM;
-}
-
 static int check(const struct cuda_state *s, const struct vx_oplist *net,
                  enum vx_precision precision, struct vx_err *err) {
-    bool same = net->n_params == s->n_params;
-    for (int i = 0; same && i < net->n_params; i++) {
-        same = net->params[i].count == s->params[i].count;
-    }
-    if (!same) {
-        return vx_fail(err, VX_E_INVALID, "bad_network",
-                       "the op list has other parameters than the state");
+    int rc = vx_netlist_check_params(net, s->params, s->n_params, err);
+    if (rc != VX_OK) {
+        return rc;
     }
     if (precision != VX_BF16) {
         return vx_fail(
@@ -213,7 +193,12 @@ static int make_events(struct cuda_program *p, struct vx_err *err) {
 }
 
 static int build(struct cuda_program *p, const struct vx_oplist *net, struct vx_err *err) {
-    int rc = copy_net(p, net, err);
+    int rc = vx_netlist_copy(net, &p->net, err);
+    if (rc != VX_OK) {
+        return rc;
+    }
+    p->tensors = cuda_allocate(p, (size_t)net->n_tensors * sizeof *p->tensors, err);
+    rc = p->tensors ? VX_OK : VX_E_NOMEM;
     rc = rc != VX_OK ? rc : cuda_plan_tensors(p, err);
     rc = rc != VX_OK ? rc : make_fixed(p, err);
     rc = rc != VX_OK ? rc : cuda_build(p, err);

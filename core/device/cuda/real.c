@@ -11,7 +11,7 @@
 
 static int no_gpu(cudaError_t code, struct vx_err *err) {
     const char *why = code == cudaErrorInsufficientDriver
-                          ? "there is no NVIDIA driver, or one older than CUDA 13 needs"
+                          ? "there is no NVIDIA driver, or one older than CUDA 13 needs (580)"
                           : cudaGetErrorString(code);
     return vx_fail(err, VX_E_NOT_FOUND, "no_gpu", "no device \"cuda\": %s", why);
 }
@@ -54,7 +54,7 @@ static int describe(int index, struct vx_device_info *ret, int *ret_processors,
     return VX_OK;
 }
 
-static int open_gpu(int index, struct vx_device_info *ret_info, void **ret_engine,
+static int open_gpu(int index, bool fast, struct vx_device_info *ret_info, void **ret_engine,
                     struct vx_err *err) {
     int processors = 0, rc = check_index(index, err);
     rc = rc != VX_OK ? rc : describe(index, ret_info, &processors, err);
@@ -67,116 +67,119 @@ static int open_gpu(int index, struct vx_device_info *ret_info, void **ret_engin
         return vx_fail(err, VX_E_DEVICE, "device_lost", "%s (%s) cannot be used: %s",
                        ret_info->name, ret_info->model, cudaGetErrorString(code));
     }
-    return cuda_engine_open(ret_info->model, processors, ret_engine, err);
+    return cuda_engine_open(ret_info->model, processors, fast, ret_engine, err);
+}
+
+/* An error that was handed over is none of the next launch, which asks for the last. Errors that
+ * stay are repeated by whatever comes. */
+static int handed(cudaError_t code) {
+    if (code != cudaSuccess) {
+        cudaGetLastError();
+    }
+    return (int)code;
 }
 
 static int enter(int index) {
-    return (int)cudaSetDevice(index);
+    return handed(cudaSetDevice(index));
 }
 
 static int allocate(void **ret, size_t bytes) {
-    int code = (int)cudaMalloc(ret, bytes);
-    cudaGetLastError();
-    return code;
+    return handed(cudaMalloc(ret, bytes));
 }
 
 static void release(void *memory) {
-    cudaFree(memory);
+    handed(cudaFree(memory));
 }
 
 static int allocate_host(void **ret, size_t bytes) {
-    return (int)cudaHostAlloc(ret, bytes, cudaHostAllocPortable);
+    return handed(cudaHostAlloc(ret, bytes, cudaHostAllocPortable));
 }
 
 static void release_host(void *memory) {
-    cudaFreeHost(memory);
+    handed(cudaFreeHost(memory));
 }
 
 static int lock_memory(void *memory, size_t bytes) {
-    int code = (int)cudaHostRegister(memory, bytes, cudaHostRegisterPortable);
-    cudaGetLastError();
-    return code;
+    return handed(cudaHostRegister(memory, bytes, cudaHostRegisterPortable));
 }
 
 static void unlock_memory(void *memory) {
-    cudaHostUnregister(memory);
+    handed(cudaHostUnregister(memory));
 }
 
 static int room(size_t *ret_free, size_t *ret_total) {
-    return (int)cudaMemGetInfo(ret_free, ret_total);
+    return handed(cudaMemGetInfo(ret_free, ret_total));
 }
 
 static int stream_create(struct CUstream_st **ret) {
-    return (int)cudaStreamCreateWithFlags(ret, cudaStreamNonBlocking);
+    return handed(cudaStreamCreateWithFlags(ret, cudaStreamNonBlocking));
 }
 
 static void stream_free(struct CUstream_st *stream) {
     if (stream) {
-        cudaStreamDestroy(stream);
+        handed(cudaStreamDestroy(stream));
     }
 }
 
 static int stream_sync(struct CUstream_st *stream) {
-    return (int)cudaStreamSynchronize(stream);
+    return handed(cudaStreamSynchronize(stream));
 }
 
 /* Waiting sleeps: the cores belong to the augmentation. */
 static int event_create(struct CUevent_st **ret) {
-    return (int)cudaEventCreateWithFlags(ret, cudaEventBlockingSync);
+    return handed(cudaEventCreateWithFlags(ret, cudaEventBlockingSync));
 }
 
 static void event_free(struct CUevent_st *event) {
     if (event) {
-        cudaEventDestroy(event);
+        handed(cudaEventDestroy(event));
     }
 }
 
 static int event_record(struct CUevent_st *event, struct CUstream_st *stream) {
-    return (int)cudaEventRecord(event, stream);
+    return handed(cudaEventRecord(event, stream));
 }
 
 static int event_wait(struct CUstream_st *stream, struct CUevent_st *event) {
-    return (int)cudaStreamWaitEvent(stream, event, 0);
+    return handed(cudaStreamWaitEvent(stream, event, 0));
 }
 
 static int event_sync(struct CUevent_st *event) {
-    return (int)cudaEventSynchronize(event);
+    return handed(cudaEventSynchronize(event));
 }
 
 static int event_ms(float *ret, struct CUevent_st *a, struct CUevent_st *b) {
-    return (int)cudaEventElapsedTime(ret, a, b);
+    return handed(cudaEventElapsedTime(ret, a, b));
 }
 
 static int capture_begin(struct CUstream_st *stream) {
-    return (int)cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal);
+    return handed(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
 }
 
 static int capture_end(struct CUstream_st *stream, struct CUgraphExec_st **ret) {
     cudaGraph_t graph = NULL;
-    int code = (int)cudaStreamEndCapture(stream, &graph);
-    code = code ? code : (int)cudaGraphInstantiate(ret, graph, 0);
+    cudaError_t code = cudaStreamEndCapture(stream, &graph);
+    code = code ? code : cudaGraphInstantiate(ret, graph, 0);
     if (graph) {
         cudaGraphDestroy(graph);
     }
-    /* A refused capture is no error of the next launch. */
-    cudaGetLastError();
-    return code;
+    return handed(code);
 }
 
 static int graph_launch(struct CUgraphExec_st *graph, struct CUstream_st *stream) {
-    return (int)cudaGraphLaunch(graph, stream);
+    return handed(cudaGraphLaunch(graph, stream));
 }
 
 static void graph_free(struct CUgraphExec_st *graph) {
-    cudaGraphExecDestroy(graph);
+    handed(cudaGraphExecDestroy(graph));
 }
 
 static int copy(void *dst, const void *src, size_t bytes, struct CUstream_st *stream) {
-    return (int)cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, stream);
+    return handed(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDefault, stream));
 }
 
 static int clear(void *dst, size_t bytes, struct CUstream_st *stream) {
-    return (int)cudaMemsetAsync(dst, 0, bytes, stream);
+    return handed(cudaMemsetAsync(dst, 0, bytes, stream));
 }
 
 static const char *error_text(int code) {
@@ -226,6 +229,9 @@ const struct cuda_api cuda_real_api = {
     .filter_unpack = vx_cuda_filter_unpack,
     .filter_unpack_bf16 = vx_cuda_filter_unpack_bf16,
     .read_logits = vx_cuda_read_logits,
+    .cut_tile = vx_cuda_cut_tile,
+    .add_tile = vx_cuda_add_tile,
+    .divide_tiles = vx_cuda_divide_tiles,
     .norm_workspace = vx_cuda_norm_workspace,
     .bias_workspace = vx_cuda_bias_workspace,
     .loss_workspace = vx_cuda_loss_workspace,

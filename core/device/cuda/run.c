@@ -78,7 +78,7 @@ static void capture(struct cuda_program *p) {
     }
 }
 
-static int run_network(struct cuda_program *p, const char **ret_name) {
+int cuda_run_network(struct cuda_program *p, const char **ret_name) {
     if (p->ticket > 0 && !p->device->eager && !p->no_graph && !p->graph) {
         capture(p);
     }
@@ -101,7 +101,7 @@ static int start(struct cuda_program *p, const struct vx_run_input *in, const ch
         code = api->copy(cuda_at(p, &p->rate), &mail->rate, sizeof mail->rate, compute);
     }
     code = code ? code : load_slot(p, &p->slots[parity]);
-    code = code ? code : run_network(p, ret_name);
+    code = code ? code : cuda_run_network(p, ret_name);
     if (code) {
         return code;
     }
@@ -196,7 +196,9 @@ int cuda_read_logits(struct vx_program *base, float *dst, struct vx_err *err) {
     }
     size_t bytes = (size_t)t->n * (size_t)t->c * (size_t)t->voxels * sizeof(float);
     const struct cuda_api *api = p->device->api;
-    int code = api->copy(dst, cuda_at(p, &p->read_out), bytes, p->device->compute);
+    int code = api->read_logits(cuda_at(p, &t->value), cuda_output_bias(p), t->n, t->c, t->padded,
+                                t->voxels, cuda_at(p, &p->read_out), p->device->compute);
+    code = code ? code : api->copy(dst, cuda_at(p, &p->read_out), bytes, p->device->compute);
     code = code ? code : api->stream_sync(p->device->compute);
     return code ? cuda_fail(p->device, code, err, "reading logits") : VX_OK;
 }

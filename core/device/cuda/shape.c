@@ -2,7 +2,7 @@
 
 #include "base/err.h"
 #include "device/cuda/dnn/dnn.h"
-#include "device/oplist.h"
+#include "device/netlist.h"
 
 #include <string.h>
 
@@ -85,11 +85,9 @@ static bool makes_other(const struct vx_oplist *net, int tensor) {
 }
 
 int cuda_check_net(const struct vx_oplist *net, struct vx_err *err) {
-    if (net->classes < 2 || net->classes > VX_MAX_CLASSES || net->loss.n_heads < 1 ||
-        net->loss.n_heads > VX_MAX_HEADS) {
-        return vx_fail(err, VX_E_INVALID, "bad_network",
-                       "%d classes and %d heads: there are 2 to %d and 1 to %d", net->classes,
-                       net->loss.n_heads, VX_MAX_CLASSES, VX_MAX_HEADS);
+    int rc = vx_netlist_check(net, err);
+    if (rc != VX_OK) {
+        return rc;
     }
     for (int i = 0; i < net->loss.n_heads; i++) {
         const struct vx_op *maker = maker_of(net, net->loss.logits[i]);
@@ -99,7 +97,6 @@ int cuda_check_net(const struct vx_oplist *net, struct vx_err *err) {
                            "else reads");
         }
     }
-    int rc = VX_OK;
     for (int i = 0; rc == VX_OK && i < net->n_ops; i++) {
         rc = net->ops[i].kind == VX_OP_CONCAT ? check_concat(net, &net->ops[i], err) : VX_OK;
     }

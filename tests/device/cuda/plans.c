@@ -1,6 +1,6 @@
 /* For every convolution of the networks in networks.c, forward and both gradients: is there a cuDNN
  * plan that the backend would take, found and finalised without a GPU from a device's profile?
- *   gpu_plans PROFILE.json          a Markdown table; exit status 1 where one is missing
+ *   gpu_plans PROFILE.json [fp16]   a Markdown table; exit status 1 where one is missing
  *   gpu_plans --device PROFILE.json writes the profile of the GPU that is here; 77 without one */
 #include "networks.h"
 
@@ -13,10 +13,11 @@
 #include <stdio.h>
 #include <string.h>
 
-static const size_t LIMIT = (size_t)1 << 30;
+static const struct dnn_rules RULES = {.workspace = (size_t)1 << 30};
+static const struct dnn_rules FAST = {.workspace = (size_t)1 << 30, .varying = true};
 
 struct totals {
-    int asked, missing, plans;
+    int asked, missing, plans, varying;
     size_t workspace;
 };
 
@@ -42,14 +43,16 @@ static void check(struct dnn *dnn, const struct network_conv *c, enum dnn_direct
     int n = 0, fit = 0;
     int rc = dnn_list(dnn, &c->conv, d, &list, &n, &err);
     for (int i = 0; i < n; i++) {
-        fit += dnn_fitness(&list[i], &c->conv, LIMIT) == DNN_FIT;
+        fit += dnn_fitness(&list[i], &c->conv, &RULES) == DNN_FIT;
+        t->varying += dnn_fitness(&list[i], &c->conv, &FAST) == DNN_FIT && list[i].varying;
     }
-    rc = rc != VX_OK ? rc : dnn_choose(list, n, &c->conv, d, LIMIT, NULL, 0, &err);
+    rc = rc != VX_OK ? rc : dnn_choose(list, n, &c->conv, d, &RULES, NULL, 0, &err);
     t->asked++;
     t->plans += n;
-    if (rc != VX_OK) {
+    if (rc != VX_OK || fit == 0) {
         t->missing++;
-        fprintf(stderr, "gpu_plans: %s: %s\n", c->layer, err.text);
+        fprintf(stderr, "gpu_plans: %s: %s\n", c->layer,
+                rc != VX_OK ? err.text : "only plans that copy, or without tensor cores");
     } else if (list[0].workspace > t->workspace) {
         t->workspace = list[0].workspace;
     }
@@ -78,6 +81,7 @@ static void check_network(struct dnn *dnn, int network, struct totals *all) {
     all->asked += t.asked;
     all->missing += t.missing;
     all->plans += t.plans;
+    all->varying += t.varying;
 }
 
 static int write_profile(const char *path) {
@@ -107,23 +111,26 @@ int main(int argc, char **argv) {
     struct dnn *dnn = NULL;
     struct totals all = {0};
     size_t len = 0;
-    if (argc != 2) {
-        fprintf(stderr, "usage: gpu_plans [--device] PROFILE.json\n");
+    bool fp16 = argc == 3 && strcmp(argv[2], "fp16") == 0;
+    if (argc != 2 && !fp16) {
+        fprintf(stderr, "usage: gpu_plans [--device] PROFILE.json [fp16]\n");
         return 2;
     }
     if (vx_read_file(argv[1], 1 << 16, &profile, &len, &err) != VX_OK ||
-        dnn_open_profile(profile, DNN_BF16, &dnn, &err) != VX_OK) {
+        dnn_open_profile(profile, fp16 ? DNN_FP16 : DNN_BF16, &dnn, &err) != VX_OK) {
         fprintf(stderr, "gpu_plans: %s\n", err.text);
         return 1;
     }
     printf("cuDNN %zu, profile %s, deviceless (no GPU was used: plans exist and finalise; nothing "
-           "is said about speed or results), bf16 NDHWC\n",
-           dnn_version(), strrchr(argv[1], '/') ? strrchr(argv[1], '/') + 1 : argv[1]);
+           "is said about speed or results), %s NDHWC\n",
+           dnn_version(), strrchr(argv[1], '/') ? strrchr(argv[1], '/') + 1 : argv[1],
+           fp16 ? "fp16" : "bf16");
     for (int i = 0; i < network_count(); i++) {
         check_network(dnn, i, &all);
     }
-    printf("\nall: %d operations, %d without a fit plan, %d plans finalised\n", all.asked,
-           all.missing, all.plans);
+    printf("\nall: %d operations, %d without a fit plan, %d plans finalised; %d more are fit where "
+           "results may vary\n",
+           all.asked, all.missing, all.plans, all.varying);
     dnn_close(dnn);
     return all.missing ? 1 : 0;
 }

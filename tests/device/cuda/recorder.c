@@ -38,6 +38,7 @@ static _Thread_local bool entered; /* the device is this thread's */
 static struct CUstream_st streams[STREAMS];
 static struct clock host;
 static size_t used;
+static bool opened_fast;
 static int alive, problems;
 static char first_problem[400];
 static struct {
@@ -60,6 +61,10 @@ int recorder_problems(void) {
 
 const char *recorder_problem(void) {
     return first_problem;
+}
+
+bool recorder_fast(void) {
+    return opened_fast;
 }
 
 int recorder_leaks(void) {
@@ -354,8 +359,9 @@ static int room(size_t *ret_free, size_t *ret_total) {
 
 /* --- the device --- */
 
-static int open_device(int index, struct vx_device_info *ret_info, void **ret_engine,
+static int open_device(int index, bool fast, struct vx_device_info *ret_info, void **ret_engine,
                        struct vx_err *err) {
+    opened_fast = fast;
     if (index > 0) {
         return vx_fail(err, VX_E_NOT_FOUND, NULL, "there is one recorded device");
     }
@@ -369,6 +375,13 @@ static int open_device(int index, struct vx_device_info *ret_info, void **ret_en
 }
 
 static void close_device(void *engine) {
+    int open = 0;
+    for (int i = 0; i < STREAMS; i++) {
+        open += streams[i].used;
+    }
+    if (engine && open == 0) {
+        problem("cuDNN's context is closed after the streams it worked on");
+    }
     alive -= engine != NULL;
 }
 
@@ -424,6 +437,9 @@ static const struct cuda_api api = {
     .filter_unpack = record_filter_unpack,
     .filter_unpack_bf16 = record_filter_unpack_bf16,
     .read_logits = record_read_logits,
+    .cut_tile = record_cut_tile,
+    .add_tile = record_add_tile,
+    .divide_tiles = record_divide_tiles,
     .norm_workspace = vx_cuda_norm_workspace,
     .bias_workspace = vx_cuda_bias_workspace,
     .loss_workspace = vx_cuda_loss_workspace,
@@ -455,12 +471,16 @@ static const struct vx_device_api table = {
     .wait = cuda_wait,
     .read_logits = cuda_read_logits,
     .use_memory = cuda_use_memory,
+    .sums_begin = cuda_sums_begin,
+    .sums_image = cuda_sums_image,
+    .sums_add = cuda_sums_add,
+    .sums_read = cuda_sums_read,
+    .sums_free = cuda_sums_free,
 };
 
 static int table_open(int index, const struct vx_device_options *o, struct vx_device **ret,
                       struct vx_err *err) {
-    (void)o;
-    return cuda_device_open(&api, &table, index, ret, err);
+    return cuda_device_open(&api, &table, index, o, ret, err);
 }
 
 void recorder_change(const struct recorder_options *o) {

@@ -38,6 +38,8 @@ const char *recorder_problem(void);
 /* Calls of a name since the start ("norm_forward"); launched: those inside of graphs count once
  * for each launch. */
 int recorder_calls(const char *name);
+/* Whether the device was last opened for plans that need not be repeatable. */
+bool recorder_fast(void);
 /* Device memory, page-locked memory, events, streams, plans not given back. */
 int recorder_leaks(void);
 

@@ -25,19 +25,6 @@ void touch_view(struct touched *t, struct vx_cuda_view view, int64_t voxels, int
     }
 }
 
-/* Names the call, lets it fail where the test wants it to, and takes its arguments along. */
-#define BEGIN(call_name, args_type, ...)                                                           \
-    int code = call_fails(#call_name);                                                             \
-    if (code) {                                                                                    \
-        return code;                                                                               \
-    }                                                                                              \
-    struct call c = {.name = #call_name, .run = run_##call_name, .waits_for = -1};                 \
-    struct touched *t = &c.touched;                                                                \
-    _Static_assert(sizeof(args_type) <= MAX_ARGUMENTS, "arguments fit");                           \
-    *(args_type *)(void *)c.args = (args_type) {                                                   \
-        __VA_ARGS__                                                                                \
-    }
-
 struct copy_args {
     void *dst;
     const void *src;
@@ -402,28 +389,5 @@ int record_filter_unpack_bf16(const struct vx_cuda_filter *f, const void *src, f
     BEGIN(filter_unpack_bf16, struct filter_args, *f, src, torch, NULL);
     touch(t, src, padded_elements(f) * 2, false);
     touch(t, torch, torch_bytes(f), true);
-    return submit(&c, stream);
-}
-
-struct logits_args {
-    const void *logits;
-    const float *bias;
-    int n, classes, padded;
-    int64_t voxels;
-    float *dst;
-};
-
-static int run_read_logits(const void *args) {
-    const struct logits_args *a = args;
-    return vx_cuda_read_logits(a->logits, a->bias, a->n, a->classes, a->padded, a->voxels, a->dst,
-                               NULL);
-}
-
-int record_read_logits(const void *logits, const float *bias, int n, int classes, int padded,
-                       int64_t voxels, float *dst, struct CUstream_st *stream) {
-    BEGIN(read_logits, struct logits_args, logits, bias, n, classes, padded, voxels, dst);
-    touch(t, logits, (size_t)(n * voxels * padded) * 2, false);
-    touch(t, bias, (size_t)classes * sizeof(float), false);
-    touch(t, dst, (size_t)(n * voxels * classes) * sizeof(float), true);
     return submit(&c, stream);
 }

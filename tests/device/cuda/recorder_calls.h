@@ -18,6 +18,20 @@ struct call {
     _Alignas(16) char args[MAX_ARGUMENTS];
 };
 
+/* In a record_ function: names the call, lets it fail where the test wants it to, and takes its
+ * arguments along. */
+#define BEGIN(call_name, args_type, ...)                                                           \
+    int code = call_fails(#call_name);                                                             \
+    if (code) {                                                                                    \
+        return code;                                                                               \
+    }                                                                                              \
+    struct call c = {.name = #call_name, .run = run_##call_name, .waits_for = -1};                 \
+    struct touched *t = &c.touched;                                                                \
+    _Static_assert(sizeof(args_type) <= MAX_ARGUMENTS, "arguments fit");                           \
+    *(args_type *)(void *)c.args = (args_type) {                                                   \
+        __VA_ARGS__                                                                                \
+    }
+
 /* recorder.c */
 int submit(struct call *c, struct CUstream_st *stream);
 int call_fails(const char *name);
@@ -57,5 +71,13 @@ int record_filter_unpack_bf16(const struct vx_cuda_filter *f, const void *src, f
                               struct CUstream_st *stream);
 int record_read_logits(const void *logits, const float *bias, int n, int classes, int padded,
                        int64_t voxels, float *dst, struct CUstream_st *stream);
+/* recorder_tiles.c */
+int record_cut_tile(const struct vx_cuda_tile *tile, const float *image, int channels, int padded,
+                    void *out, struct CUstream_st *stream);
+int record_add_tile(const struct vx_cuda_tile *tile, const void *logits, const float *bias,
+                    int classes, int padded, const float *importance, float *sums,
+                    struct CUstream_st *stream);
+int record_divide_tiles(const int64_t volume[3], int classes, const float *weights, float passes,
+                        float *sums, int32_t *not_finite, struct CUstream_st *stream);
 
 #endif

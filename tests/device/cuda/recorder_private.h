@@ -33,6 +33,8 @@ __attribute__((format(printf, 1, 2))) void problem(const char *fmt, ...);
 /* shadow.c */
 void shadow_reset(void);
 bool shadow_is_device(const void *at);
+/* The first byte of a watched program's input. */
+bool shadow_is_input(const void *at);
 void shadow_add_region(void *base, size_t bytes);
 void shadow_remove_region(const void *base);
 void shadow_watch(const struct cuda_program *p);

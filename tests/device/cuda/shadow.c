@@ -83,6 +83,12 @@ bool shadow_is_device(const void *at) {
     return region_of(at) != NULL;
 }
 
+bool shadow_is_input(const void *at) {
+    const struct region *r = region_of(at);
+    return r && r->program &&
+           cuda_at(r->program, &r->program->tensors[r->program->net.input].value) == at;
+}
+
 static bool overlap(const struct vx_span *a, const struct vx_span *b) {
     return a->first >= 0 && b->first >= 0 && a->offset < b->offset + b->bytes &&
            b->offset < a->offset + a->bytes;

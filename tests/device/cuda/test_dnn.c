@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t LIMIT = (size_t)1 << 30;
+static const struct dnn_rules RULES = {.workspace = (size_t)1 << 30};
 
 static struct dnn_conv conv_of(int in, int out, int size, int kernel, int stride) {
     int pad = kernel % 2 ? (kernel - 1) / 2 : 0;
@@ -60,7 +60,7 @@ Test(cuda_dnn, all_directions_and_strides_have_a_plan_on_tensor_cores) {
                          "%s", err.text);
             cr_assert_gt(n, 10);
             cr_assert_eq(
-                dnn_choose(list, n, &convs[i], (enum dnn_direction)d, LIMIT, NULL, 0, &err), VX_OK,
+                dnn_choose(list, n, &convs[i], (enum dnn_direction)d, &RULES, NULL, 0, &err), VX_OK,
                 "%s", err.text);
             cr_assert(list[0].tensor_core && !list[0].fallback && list[0].desc);
             cr_assert_lt(list[0].workspace, (size_t)16 << 20);
@@ -77,7 +77,7 @@ Test(cuda_dnn, channels_that_are_not_multiples_of_8_are_copied_in_secret) {
     int n = 0, copies = 0;
     cr_assert_eq(dnn_list(dnn, &conv, DNN_FORWARD, &list, &n, NULL), VX_OK);
     for (int i = 0; i < n; i++) {
-        copies += dnn_fitness(&list[i], &conv, LIMIT) == DNN_HIDDEN_COPY;
+        copies += dnn_fitness(&list[i], &conv, &RULES) == DNN_HIDDEN_COPY;
     }
     cr_assert_gt(copies, n / 2, "%d of %d", copies, n);
     dnn_list_free(list, n);
@@ -120,7 +120,7 @@ Test(cuda_dnn, plans_are_kept_and_found_again_for_the_same_question_only) {
     cr_assert_not_null(mkdtemp(dir));
     cr_assert_eq(dnn_store_get(dnn, dir, &conv, DNN_WEIGHTS, &found, &err), VX_E_NOT_FOUND);
     cr_assert_eq(dnn_list(dnn, &conv, DNN_WEIGHTS, &list, &n, &err), VX_OK);
-    cr_assert_eq(dnn_choose(list, n, &conv, DNN_WEIGHTS, LIMIT, NULL, 0, &err), VX_OK);
+    cr_assert_eq(dnn_choose(list, n, &conv, DNN_WEIGHTS, &RULES, NULL, 0, &err), VX_OK);
     list[0].ms = 0.25;
     list[0].checked_with = 10;
     cr_assert_eq(dnn_store_put(dnn, dir, &conv, DNN_WEIGHTS, &list[0], &err), VX_OK, "%s",

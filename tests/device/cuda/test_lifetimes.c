@@ -54,6 +54,30 @@ static void check_clean(const char *what) {
 static const enum vx_mode modes[] = {VX_MODE_TRAIN, VX_MODE_GRADIENT, VX_MODE_VALIDATE,
                                      VX_MODE_INFER};
 
+/* Tiles of a volume a little larger than the network's input: at its start, at its end, mirrored,
+ * and half outside. */
+static void sum_tiles(struct vx_program *p, const struct vx_oplist *net) {
+    const int *patch = net->tensors[net->input].shape + 2;
+    const int64_t volume[3] = {patch[0] + 3, patch[1] + 5, patch[2] + 7};
+    const struct vx_tile tiles[] = {{.start = {0}},
+                                    {.start = {3, 5, 7}, .flip = {true, false, true}},
+                                    {.start = {-1, -2, 7}, .flip = {false, true, false}}};
+    static const float nothing = 0;
+    static float dst;
+    const float *const axes[3] = {&nothing, &nothing, &nothing};
+    struct vx_sums *sums = NULL;
+    struct vx_err err = {0};
+    bool finite = false;
+    cr_assert_eq(vx_sums_begin(p, volume, axes, &sums, &err), VX_OK, "%s", err.text);
+    cr_assert_eq(vx_sums_image(sums, &nothing, &err), VX_OK, "%s", err.text);
+    for (int run = 0; run < 4; run++) {
+        int n = net->batch < 3 ? net->batch : 3 - run % 2;
+        cr_assert_eq(vx_sums_add(sums, tiles, n, &err), VX_OK, "%s", err.text);
+    }
+    cr_assert_eq(vx_sums_read(sums, axes, 8, &dst, &finite, &err), VX_OK, "%s", err.text);
+    vx_sums_free(sums);
+}
+
 /* All modes of one state, in turn and then two of them mixed, as an epoch does. */
 static void check_network(int network) {
     struct vx_oplist *net = network_build(network);
@@ -72,6 +96,8 @@ static void check_network(int network) {
         run_often(programs[m], &blind.in, m % 2 == 0);
         check_clean(network_name(network));
     }
+    sum_tiles(programs[3], net);
+    check_clean(network_name(network));
     for (int i = 0; i < 4; i++) {
         run_often(programs[i % 2 ? 2 : 0], &blind.in, true);
     }
@@ -376,6 +402,19 @@ Test(cuda_faults, without_a_graph_it_goes_on_step_by_step) {
     cr_assert_eq(recorder_leaks(), 0);
 }
 
+Test(cuda_faults, a_capture_that_does_not_begin_is_no_error_of_the_run) {
+    struct sabotage s;
+    sabotage_init(&s);
+    recorder_change(&(struct recorder_options){.fail_call = "capture_begin", .fail_code = 906});
+    for (int run = 0; run < 4; run++) {
+        rig_run(s.program, &s.in);
+    }
+    cr_assert_eq(recorder_calls("graph_launch"), 0);
+    cr_assert_eq(recorder_calls("update"), 4);
+    sabotage_release(&s);
+    cr_assert_eq(recorder_leaks(), 0);
+}
+
 Test(cuda_faults, the_environment_keeps_it_eager) {
     struct sabotage s;
     setenv("VOXELD_CUDA_EAGER", "1", 1);
@@ -419,6 +458,29 @@ Test(cuda_faults, what_has_no_path_is_refused_with_its_name) {
     cr_assert(strstr(err.text, "bf16"), "%s", err.text);
     rig_release(&r);
     maker_release(&m);
+}
+
+Test(cuda_faults, equal_bits_unless_nobody_asks_for_them) {
+    const struct {
+        const struct vx_device_options *options;
+        const char *variable;
+        bool varies;
+    } cases[] = {{NULL, "", false},
+                 {&(struct vx_device_options){.deterministic = true}, "0", false},
+                 {&(struct vx_device_options){.deterministic = false}, "", true},
+                 {&(struct vx_device_options){.deterministic = true}, "1", true}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct vx_device *device = NULL;
+        struct vx_device_info info;
+        setenv("VOXELD_CUDA_FAST", cases[i].variable, 1);
+        recorder_start(&watching);
+        cr_assert_eq(vx_device_open("recorded", cases[i].options, &device, NULL), VX_OK);
+        vx_device_describe(device, &info);
+        cr_assert_eq(info.varies, cases[i].varies, "case %zu", i);
+        cr_assert_eq(recorder_fast(), cases[i].varies);
+        vx_device_close(device);
+        check_clean("closing");
+    }
 }
 
 Test(cuda_faults, memory_of_the_ring_is_locked_and_given_back) {

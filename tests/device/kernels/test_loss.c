@@ -248,6 +248,26 @@ Test(kernels_loss, one_block_ends_each_sample_and_one_all) {
     }
 }
 
+/* One logit, of a class that the voxel is not: no comparison may swallow it. */
+Test(kernels_loss, what_is_no_number_is_not_hidden) {
+    static const uint16_t values[] = {0x7fc0, 0xffc0, 0x7f80}; /* NaN, -NaN, infinity */
+    for (int i = 0; i < 6; i++) {
+        struct loss_case *k = make_case(&SETUPS[i % 2 ? 4 : 0]); /* few classes, many */
+        load_targets(k, VX_CUDA_NO_IGNORE);
+        int cls = (k->targets[0][7] + 1) % k->s.classes;
+        ((uint16_t *)k->logits[0].view.data)[7 * k->padded + cls] = values[i / 2];
+        cr_assert_eq(vx_cuda_loss_forward(&k->loss, NULL), 0);
+        cr_assert_eq(vx_cuda_loss_backward(&k->loss, NULL), 0);
+        cr_assert_eq(isfinite(k->got.loss), 0, "loss %g", k->got.loss);
+        cr_assert_eq(isfinite(k->got.ce), 0);
+        const uint16_t *dz = (const uint16_t *)k->dlogits[0].view.data + 7 * k->padded;
+        for (int c = 0; c < k->s.classes; c++) {
+            cr_assert_eq(dz[c] & 0x7f80, 0x7f80, "gradient of class %d: %04x", c, dz[c]);
+        }
+        free_case(k);
+    }
+}
+
 Test(kernels_loss, in_place_where_it_can_be) {
     struct loss_case *k = make_case(&SETUPS[0]), *other = make_case(&SETUPS[0]);
     run(k, HOST_IN_ORDER);

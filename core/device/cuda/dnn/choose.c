@@ -69,27 +69,29 @@ static bool confirmed(struct dnn_plan *list, int timed, int i, const struct dnn_
 }
 
 static int none_fit(const struct dnn_plan *list, int n, const struct dnn_conv *c,
-                    enum dnn_direction direction, size_t limit, struct vx_err *err) {
-    int why[5] = {0};
+                    enum dnn_direction direction, const struct dnn_rules *rules,
+                    struct vx_err *err) {
+    int why[DNN_VARYING + 1] = {0};
     for (int i = 0; i < n; i++) {
-        why[dnn_fitness(&list[i], c, limit)]++;
+        why[dnn_fitness(&list[i], c, rules)]++;
     }
     return vx_fail(err, VX_E_UNSUPPORTED, "no_plan",
                    "none of cuDNN's %d plans for the %s direction of a convolution %d -> %d "
-                   "channels, %dx%dx%d is fit: %d without tensor cores, %d over %zu bytes of "
-                   "workspace, %d that copy a tensor, %d not repeatable",
+                   "channels, %dx%dx%d can be taken: %d ask for more than %zu bytes of workspace, "
+                   "%d are not repeatable",
                    n, dnn_direction_name(direction), c->in_channels, c->out_channels, c->in[0],
-                   c->in[1], c->in[2], why[DNN_NO_TENSOR_CORES], why[DNN_WORKSPACE_TOO_LARGE],
-                   limit, why[DNN_HIDDEN_COPY], why[DNN_VARYING]);
+                   c->in[1], c->in[2], why[DNN_WORKSPACE_TOO_LARGE], rules->workspace,
+                   why[DNN_VARYING]);
 }
 
 static int choose_by_trial(struct dnn_plan *list, int n, const struct dnn_conv *c,
-                           enum dnn_direction direction, size_t limit,
+                           enum dnn_direction direction, const struct dnn_rules *rules,
                            const struct dnn_trial *trial, double tolerance, struct vx_err *err) {
+    enum dnn_fitness best = dnn_best_fitness(list, n, c, rules);
     int timed = 0;
     for (int i = 0; i < n; i++) {
-        bool fit = dnn_fitness(&list[i], c, limit) == DNN_FIT;
-        list[i].ms = fit ? trial->measure(trial->self, &list[i], 0) : -1;
+        bool equal = dnn_fitness(&list[i], c, rules) == best;
+        list[i].ms = equal ? trial->measure(trial->self, &list[i], 0) : -1;
         timed += list[i].ms >= 0;
     }
     qsort(list, (size_t)n, sizeof *list, by_time);
@@ -107,16 +109,18 @@ static int choose_by_trial(struct dnn_plan *list, int n, const struct dnn_conv *
 }
 
 int dnn_choose(struct dnn_plan *list, int n, const struct dnn_conv *c, enum dnn_direction direction,
-               size_t limit, const struct dnn_trial *trial, double tolerance, struct vx_err *err) {
-    int first = -1;
-    for (int i = n - 1; i >= 0; i--) {
-        first = dnn_fitness(&list[i], c, limit) == DNN_FIT ? i : first;
-    }
-    if (first < 0) {
-        return none_fit(list, n, c, direction, limit, err);
+               const struct dnn_rules *rules, const struct dnn_trial *trial, double tolerance,
+               struct vx_err *err) {
+    enum dnn_fitness best = dnn_best_fitness(list, n, c, rules);
+    if (best >= DNN_WORKSPACE_TOO_LARGE) {
+        return none_fit(list, n, c, direction, rules, err);
     }
     if (trial) {
-        return choose_by_trial(list, n, c, direction, limit, trial, tolerance, err);
+        return choose_by_trial(list, n, c, direction, rules, trial, tolerance, err);
+    }
+    int first = 0;
+    while (dnn_fitness(&list[first], c, rules) != best) {
+        first++;
     }
     to_front(list, first);
     return VX_OK;

@@ -185,6 +185,10 @@ int dnn_open_device(const char *model, int processors, enum dnn_type type, struc
     return VX_OK;
 }
 
+void dnn_allow_compiled(struct dnn *d) {
+    d->compiled = true;
+}
+
 void dnn_close(struct dnn *d) {
     if (d) {
         if (d->device) {

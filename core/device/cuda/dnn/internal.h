@@ -12,6 +12,7 @@ typedef cudnnBackendDescriptor_t desc_t;
 struct dnn {
     cudnnDataType_t type;
     cudnnHandle_t handle; /* NULL: a profile */
+    bool compiled;        /* engines that compile at run time are listed too */
     desc_t device;        /* its properties; with a handle made when somebody asks for them */
     char model[96];
     int processors;

@@ -37,17 +37,10 @@ static int configs(struct dnn_scope *s, const struct dnn *d, desc_t graph,
     return status == CUDNN_STATUS_SUCCESS ? (int)got : 0;
 }
 
-static void describe_engine(struct dnn_scope *s, desc_t config, struct dnn_plan *plan) {
-    desc_t engine = dnn_make(s, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+static void read_notes(desc_t engine, struct dnn_plan *plan) {
     int64_t n = 0;
     cudnnBackendNumericalNote_t notes[16];
-    plan->engine = -1;
-    if (cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
-                                 1, &n, &engine) != CUDNN_STATUS_SUCCESS) {
-        return;
-    }
-    cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n,
-                             &plan->engine);
+    cudnnBackendBehaviorNote_t ways[16];
     if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_NUMERICAL_NOTE,
                                  CUDNN_TYPE_NUMERICAL_NOTE, 16, &n,
                                  notes) == CUDNN_STATUS_SUCCESS) {
@@ -56,6 +49,25 @@ static void describe_engine(struct dnn_scope *s, desc_t config, struct dnn_plan 
             plan->varying |= notes[i] == CUDNN_NUMERICAL_NOTE_NONDETERMINISTIC;
         }
     }
+    if (cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_BEHAVIOR_NOTE, CUDNN_TYPE_BEHAVIOR_NOTE,
+                                 16, &n, ways) == CUDNN_STATUS_SUCCESS) {
+        for (int64_t i = 0; i < n && i < 16; i++) {
+            plan->compiled |= ways[i] == CUDNN_BEHAVIOR_NOTE_RUNTIME_COMPILATION;
+        }
+    }
+}
+
+static void describe_engine(struct dnn_scope *s, desc_t config, struct dnn_plan *plan) {
+    desc_t engine = dnn_make(s, CUDNN_BACKEND_ENGINE_DESCRIPTOR);
+    int64_t n = 0;
+    plan->engine = -1;
+    if (cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR,
+                                 1, &n, &engine) != CUDNN_STATUS_SUCCESS) {
+        return;
+    }
+    cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &n,
+                             &plan->engine);
+    read_notes(engine, plan);
 }
 
 /* Partial sums of a split reduction: as many fp32 copies of the result as the plan's knob says. */
@@ -70,11 +82,15 @@ static size_t split_bytes(const struct dnn_plan *plan, int64_t result) {
     return pieces > 0 ? (size_t)pieces * (size_t)result * sizeof(float) : 0;
 }
 
-/* A plan of this configuration; false where it does not finalise. */
+/* A plan of this configuration; false where it does not finalise, or is not asked for. */
 static bool finalise(const struct dnn *d, desc_t config, struct dnn_plan *plan) {
     struct vx_err ignored = {0};
     struct dnn_scope s = {.err = &ignored};
     describe_engine(&s, config, plan);
+    if (plan->compiled && !d->compiled) {
+        dnn_scope_end(&s);
+        return false;
+    }
     desc_t p = dnn_make(&s, CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
     dnn_set_desc(&s, p, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, config);
     if (d->handle) {

@@ -26,6 +26,10 @@ int dnn_run(struct dnn *d, const struct dnn_plan *plan, void *const xwy[3], void
     return (int)status;
 }
 
+void dnn_forget_stream(struct dnn *d) {
+    cudnnSetStream(d->handle, NULL);
+}
+
 void dnn_pack_free(void *pack) {
     if (pack) {
         cudnnBackendDestroyDescriptor(pack);

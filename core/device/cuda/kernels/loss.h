@@ -59,7 +59,13 @@ struct loss_voxel {
 
 VX_INLINE float loss_exp(float below) {
     float x = below * 1.44269504f;
-    return vx_exp2f(x > -125.0f ? x : -125.0f);
+    return vx_exp2f(x < -125.0f ? -125.0f : x); /* what is no number stays none */
+}
+
+/* The logarithm of a sum of exponentials; one that is no number is handed on, which vx_log2f does
+ * not do. */
+VX_INLINE float loss_log(float sum) {
+    return sum > 0 ? vx_log2f(sum) * 0.69314718f : sum;
 }
 
 VX_INLINE void loss_top(const float z[8], int first, int classes, struct loss_voxel *v) {
@@ -130,7 +136,7 @@ VX_INLINE void loss_count_voxel(const struct loss_arguments *a, const struct los
         r->sum[LOSS_BOTH][i] += here ? p : 0.0f;
         r->sum[LOSS_TARGET][i] += here ? 1.0f : 0.0f;
         if (here) {
-            r->sum[LOSS_CE][0] += vx_log2f(v->sum) * 0.69314718f - (v->z[i] - v->top);
+            r->sum[LOSS_CE][0] += loss_log(v->sum) - (v->z[i] - v->top);
         }
         if (hard) {
             bool predicted = first + i == v->best;
@@ -220,10 +226,10 @@ VX_INLINE void loss_dice_term(const struct loss_arguments *a, int head, int grou
     double entries = (double)loss_groups(a) * (a->l.classes - 1);
     double target = loss_group_sum(a, head, group, LOSS_TARGET, c);
     double raw = target + loss_group_sum(a, head, group, LOSS_P, c) + smooth;
-    double below = raw > 1e-8 ? raw : 1e-8;
+    double below = raw < 1e-8 ? 1e-8 : raw; /* what is no number stays none */
     double above = 2 * loss_group_sum(a, head, group, LOSS_BOTH, c) + smooth;
     bool counts = c > 0 && c < a->l.classes;
-    double out = counts && raw > 1e-8 ? weight * above / (below * below) / entries : 0;
+    double out = counts && !(raw <= 1e-8) ? weight * above / (below * below) / entries : 0;
     double in = counts ? out - weight * 2 / below / entries : 0;
     a->terms[(int64_t)(head * a->l.n + group) * a->l.padded + c] =
         counts ? above / below / entries : 0;

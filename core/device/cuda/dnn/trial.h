@@ -7,14 +7,16 @@
 
 struct trial;
 
-/* Takes memory for x, w, y, a second result and the largest workspace that a fit plan asks for.
- * VX_E_NOMEM where that is too much. */
+/* Takes memory for x, w, y, a second result and the largest workspace that one of the fittest plans
+ * asks for. VX_E_NOMEM where that is too much. */
 int trial_open(struct dnn *dnn, const struct dnn_conv *c, enum dnn_direction direction,
-               const struct dnn_plan *list, int n, size_t limit, struct trial **ret,
-               struct vx_err *err);
+               const struct dnn_plan *list, int n, const struct dnn_rules *rules,
+               struct trial **ret, struct vx_err *err);
 /* Accepts NULL. */
 void trial_close(struct trial *t);
 double trial_measure(void *trial, const struct dnn_plan *plan, int which);
 double trial_differ(void *trial);
+/* What the first run that failed said; NULL: all ran. */
+const char *trial_failure(const struct trial *t);
 
 #endif
