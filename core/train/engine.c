@@ -215,6 +215,11 @@ static int stop_here(struct vx_train *t, struct vx_err *err) {
     return rc != VX_OK ? rc : vx_train_checkpoints_wait(t, err);
 }
 
+bool vx_train_approximate(const struct vx_train *t, const char **ret_why) {
+    *ret_why = t->differs;
+    return t->approximate;
+}
+
 int vx_train_run(struct vx_train *t, struct vx_train_outcome *ret, struct vx_err *err) {
     int rc = VX_OK;
     /* Opening was no part of any iteration. */
