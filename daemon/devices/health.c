@@ -24,6 +24,9 @@ bool vx_health_look(struct vx_health *h, const struct vx_gpu *look, uint64_t now
     bool fell = look->lost && !h->lost, back = !look->lost && h->lost;
     bool xid = look->faults != h->xids_seen;
     h->lost = look->lost;
+    if ((xid || fell) && h->unhealthy && h->in_row > 0) {
+        h->in_row--; /* more of the same trouble */
+    }
     h->xids_seen = look->faults;
     if (xid) {
         const char *words = vx_xid_fault(look->fault_last);

@@ -10,7 +10,8 @@
 struct vx_err;
 struct vx_gpu_card;
 
-#define VX_DEVICES_MAX 32 /* one bit each in a mask */
+#define VX_DEVICES_MAX     31                     /* one bit each in a mask */
+#define VX_DEVICES_NOWHERE (1u << VX_DEVICES_MAX) /* the mask of what wants a device not there */
 
 enum vx_device_kind { VX_KIND_CPU, VX_KIND_CUDA };
 

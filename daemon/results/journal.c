@@ -10,6 +10,7 @@
 
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define AGAIN_MS 1000 /* between two tries of the store */
 
@@ -58,6 +59,17 @@ void vx_journal_note(const struct vx_journal *j, struct vx_note n) {
             note_done(rc, &err, note);
         }
     }
+}
+
+void vx_journal_device_lost(const struct vx_journal *j, const json_t *evidence, const char *device,
+                            const char *uuid, const struct vx_err *why) {
+    vx_auto_json json_t *data = json_copy((json_t *)evidence);
+    json_object_set_new(data, "device", json_string(device));
+    json_object_set_new(data, "uuid", json_string(uuid));
+    json_object_set_new(data, "code", json_string(why->reason));
+    json_object_set_new(data, "message", json_string(why->text));
+    vx_journal_note(j, (struct vx_note){.event = strdup("device_lost"),
+                                        .data = json_dumps(data, JSON_COMPACT)});
 }
 
 /* --- crashes --- */
@@ -155,6 +167,11 @@ static void set_change(enum vx_session_end end, const struct vx_err *err, const 
         c->to = VX_JOB_QUEUED;
         c->reason_code = "daemon_stopped";
         c->reason_message = "the daemon was stopped; the job resumes from its checkpoint";
+        break;
+    case VX_SESSION_DEVICE_LOST:
+        c->to = VX_JOB_QUEUED;
+        c->reason_code = "device_lost";
+        c->reason_message = message;
         break;
     case VX_SESSION_CANCELLED:
         c->to = VX_JOB_CANCELLED;
