@@ -16,11 +16,9 @@
 #include "daemon/session/supervisor.h"
 #include "daemon/telemetry/desk.h"
 #include "daemon/telemetry/telemetry.h"
-#include "db/epoch.h"
 #include "db/store.h"
 #include "session/control.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -49,54 +47,11 @@ struct vx_worker_thread {
     json_t *quarantined; /* owned array of rows; NULL: none */
 };
 
-static double real_of(const json_t *line, const char *key) {
-    const json_t *v = json_object_get(line, key);
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
 /* --- what is stored of the job --- */
 
 static char *live_progress(struct vx_worker_thread *w) {
     vx_auto_json json_t *p = vx_telemetry_progress(w->o.telemetry, w->brief->job_id);
     return p ? json_dumps(p, JSON_COMPACT) : NULL;
-}
-
-static void epoch_done(int rc, const struct vx_err *err, void *arg) {
-    struct vx_epoch *e = arg;
-    if (rc != VX_OK) {
-        vx_log_warn("worker", "store_failed job=%lld text=\"%s\"", (long long)e->job_id, err->text);
-    }
-    free(e->dice);
-    free(e->phases);
-    free(e);
-}
-
-static int epoch_op(struct vx_db *db, void *arg, struct vx_err *err) {
-    return vx_db_epoch_add(db, arg, err);
-}
-
-static void store_epoch(struct vx_worker_thread *w, const json_t *line) {
-    struct vx_epoch *e = calloc(1, sizeof *e);
-    struct vx_err err = {0};
-    if (!e) {
-        return;
-    }
-    *e = (struct vx_epoch){.job_id = w->brief->job_id,
-                           .epoch = (int)json_integer_value(json_object_get(line, "epoch")),
-                           .ts_ms = (int64_t)(real_of(line, "end_time") * 1000),
-                           .train_loss = real_of(line, "train_loss"),
-                           .val_loss = real_of(line, "val_loss"),
-                           .ema = real_of(line, "ema_dice"),
-                           .lr = real_of(line, "lr"),
-                           .seconds = real_of(line, "seconds"),
-                           .loader_wait = real_of(line, "loader_wait_ratio"),
-                           .dice = json_dumps(json_object_get(line, "dice"), JSON_COMPACT),
-                           .phases = json_dumps(json_object_get(line, "phases"), JSON_COMPACT)};
-    int rc = vx_store_submit(w->o.store, epoch_op, e, epoch_done, &err);
-    if (rc != VX_OK) {
-        epoch_done(rc, &err, e);
-    }
-    vx_journal_note(&w->journal, (struct vx_note){.progress = live_progress(w)});
 }
 
 /* --- session events --- */
@@ -109,7 +64,8 @@ static void on_line(void *ctx, const json_t *line) {
         return;
     }
     if (strcmp(event, "epoch") == 0) {
-        store_epoch(w, line);
+        vx_journal_epoch(&w->journal, line);
+        vx_journal_note(&w->journal, (struct vx_note){.progress = live_progress(w)});
     } else if (strcmp(event, "checkpoint") == 0) {
         vx_journal_note(&w->journal, (struct vx_note){.checkpointed = true,
                                                       .checkpoint = json_integer_value(
@@ -327,6 +283,9 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
         json_object_set(*ret_result, "quarantined", w->quarantined);
     }
     json_decref(vx_steal(w->quarantined));
+    if (*ret_result && vx_journal_has(&w->journal, "trajectory")) {
+        json_object_set_new(*ret_result, "trajectory", json_string("approximate"));
+    }
     if (end == VX_SESSION_SUCCEEDED && !bench && publish(w, *ret_result, err) != VX_OK) {
         end = VX_SESSION_FAILED;
     }

@@ -381,7 +381,11 @@ Test(db_job, only_a_ready_job_is_told_why_it_waits) {
         cr_assert_eq(vx_db_job_get(f.reader, a.id, &before, NULL), VX_OK);
         cr_assert_eq(vx_store_call(f.store, waits_op, &a, NULL), VX_OK);
         cr_assert_eq(vx_db_job_get(f.reader, a.id, &after, NULL), VX_OK);
-        bool told = state == VX_JOB_READY;
+        bool told = state == VX_JOB_READY, has = true;
+        cr_assert_eq(vx_db_event_has(f.reader, a.id, "trajectory", &has, NULL), VX_OK);
+        cr_expect_not(has);
+        cr_assert_eq(vx_db_event_has(f.reader, a.id, "state", &has, NULL), VX_OK);
+        cr_expect(has);
         cr_expect_eq(after.version, before.version + told);
         cr_expect_eq(strcmp(after.reason_code, "no_healthy_device") == 0, told);
         cr_expect_eq(after.state, before.state);

@@ -184,7 +184,7 @@ def one_lost(h):
     (event,) = h.events(job, "device_lost")
     assert (event["device"], event["uuid"], event["code"]) == ("cuda:0", "GPU-trace", "device_lost"), event
     assert event["checkpoint_k"] >= 2, event
-    assert not h.events(job, "trajectory"), "the same model"
+    assert not h.events(job, "trajectory") and "trajectory" not in h.job(job)["result"], "the same model"
     wait_for("a try that fails", lambda: "err devices still_unhealthy device=cuda:0" in h.log(), 60)
     h.mend("cuda:0")
     h.healthy("cuda:0")
@@ -227,7 +227,7 @@ def xid(h):
     h.driver(FINE + " xid=79", FINE)
     h.runs_on(job, "cuda:1", 3)
     h.slow(0)
-    h.ended_well(job)
+    assert h.ended_well(job)["result"]["trajectory"] == "approximate"
     (event,) = h.events(job, "device_lost")
     assert (event["device"], event["code"]) == ("cuda:0", "xid_79"), event
     assert event["message"] == "the driver reports Xid 79: it has fallen off the bus", event
