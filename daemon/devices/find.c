@@ -78,7 +78,10 @@ static void probe_all(struct vx_found_devices *f, uv_loop_t *loop, struct vx_chi
     while (f->pending > 0 && f->seconds < VX_PROBE_S + KILLED_S) {
         uv_run(loop, UV_RUN_ONCE);
     }
-    uv_close((uv_handle_t *)&f->timer, NULL); /* closed by the time the loop has ended */
+    uv_close((uv_handle_t *)&f->timer, NULL);
+    for (int i = 0; i < 2; i++) {
+        uv_run(loop, UV_RUN_NOWAIT); /* what closes is closed then */
+    }
 }
 
 /* A missing module is the same trouble for every GPU. */

@@ -139,6 +139,8 @@ def two_side_by_side(h):
     assert [d["name"] for d in shown] == ["cuda:0", "cuda:1"], shown
     assert [d["uuid"] for d in shown] == list(GPU.values()), shown
     first = shown[0]
+    assert sorted(first) == ["compute_capability", "job", "kind", "memory_available_bytes", "memory_bytes", "model", "name",
+                             "reason", "state", "utilisation", "uuid"], first
     assert (first["kind"], first["model"], first["compute_capability"]) == ("cuda", "Trace player", "9.0"), first
     assert (first["state"], first["reason"], first["job"]) == ("idle", None, None), first
     assert (first["memory_bytes"], first["memory_available_bytes"]) == (80000000000, 79000000000), first
@@ -292,13 +294,22 @@ def hosts(h):
         left_out = [line for line in lines((work / "voxeld.log").read_text()) if "left_out" in line]
         assert len(left_out) == (1 if said else 0) and all(said in line for line in left_out), left_out
     h.driver(FINE + " mig=1", FINE)
-    work = h.work / "split"
-    (work / "data").mkdir(parents=True)
-    run = subprocess.run([h.voxeld, "serve", "--state", work / "state", "--data", work / "data", "--listen", "127.0.0.1:0",
-                          "--nvml", PLAYER, "--module-dir", MODULES, "--devices", "cuda:0"], capture_output=True, text=True,
-                         timeout=60, env={**os.environ, "VX_NVML_TRACE": str(h.work / "nvml")})
-    assert run.returncode == 1 and "cuda:0 is split into instances (MIG)" in run.stderr, run
+    not_started(h, MODULES, "cuda:0", "cuda:0 is split into instances (MIG)")
     h.driver(FINE, FINE)
+    not_started(h, none, "cuda", "GPUs are not used: no device \"cuda\": its module voxeld_cuda.so is not installed")
+    h.lose("cuda:0")
+    not_started(h, MODULES, "cuda:0", "cuda:0 cannot be used: the fake GPU GPU-trace is lost")
+    h.mend("cuda:0")
+
+
+def not_started(h, modules, devices, said):
+    """Where none of the devices it was told to use is there, it says why and leaves."""
+    work = Path(tempfile.mkdtemp(dir=h.work))
+    (work / "data").mkdir()
+    run = subprocess.run([h.voxeld, "serve", "--state", work / "state", "--data", work / "data", "--listen", "127.0.0.1:0",
+                          "--nvml", PLAYER, "--module-dir", modules, "--devices", devices], capture_output=True, text=True,
+                         timeout=120, env={**os.environ, "VX_FAKE_CUDA": str(h.fake), "VX_NVML_TRACE": str(h.work / "nvml")})
+    assert run.returncode == 1 and f"none of \"{devices}\" is there" in run.stderr and said in run.stderr, run
 
 
 CHECKS = (two_side_by_side, refused, one_lost, both_lost, xid, predictions, gone_after_a_restart, hosts)
