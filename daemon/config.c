@@ -389,5 +389,6 @@ void vx_config_release(struct vx_config *c) {
     free(c->port_file);
     free(c->module_dir);
     free(c->devices);
+    free(c->nvml);
     memset(c, 0, sizeof *c);
 }
