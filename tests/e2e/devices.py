@@ -219,6 +219,7 @@ def both_lost(h):
 
 def xid(h):
     """The driver says that the GPU is gone, its process does not notice; the job moves to another model."""
+    h.restart("--device-retry", "4")  # not before the job has left
     h.slow(SLOW_MS)
     h.write(h.fake / "GPU-trace-1.model", "Another GPU\n")
     job = h.daemon.submit(spec("xid", "auto"))
@@ -242,6 +243,7 @@ def xid(h):
 
 def predictions(h):
     """A prediction runs on a GPU, and moves from one that is lost under it."""
+    h.restart("--device-retry", "30")  # a try would find it well, as it opens
     h.lose("cuda:0", "run 1")
     job = h.daemon.submit({"type": "predict", "dataset": PHANTOM, "configuration": "3d_fullres", "results": {"name": "a"},
                            "input": f"{PHANTOM}/imagesTr", "resources": {"device": "auto"}})
