@@ -241,6 +241,18 @@ def xid(h):
     (h.fake / "GPU-trace-1.model").unlink()
 
 
+def its_own_fault(h):
+    """An illegal address ends the process as a lost GPU does, but it is the job's: it crashes, the GPU stays in use."""
+    h.lose("cuda:1", "run 5 700")
+    training = {**spec("", "")["training"], "checkpoint_seconds": 60}
+    job = h.daemon.submit(spec("faulty", "cuda:1", training=training))
+    end = h.daemon.finished(job, 120)
+    assert (end["state"], end["reason"]["code"], end["crashes"]) == ("failed", "crashed_repeatedly", 3), end
+    assert not h.events(job, "device_lost") and h.device("cuda:1")["state"] == "idle", h.device("cuda:1")
+    assert {e["code"] for e in h.events(job, "crash")} == {"device_lost"}
+    h.mend("cuda:1")
+
+
 def predictions(h):
     """A prediction runs on a GPU, and moves from one that is lost under it."""
     h.restart("--device-retry", "30")  # a try would find it well, as it opens
@@ -314,7 +326,7 @@ def not_started(h, modules, devices, said):
     assert run.returncode == 1 and f"none of \"{devices}\" is there" in run.stderr and said in run.stderr, run
 
 
-CHECKS = (two_side_by_side, refused, one_lost, both_lost, xid, predictions, gone_after_a_restart, hosts)
+CHECKS = (two_side_by_side, refused, one_lost, both_lost, xid, its_own_fault, predictions, gone_after_a_restart, hosts)
 
 
 def main():
