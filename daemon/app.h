@@ -28,6 +28,7 @@ struct vx_app {
     struct vx_children *children;
     struct vx_telemetry *telemetry;
     struct vx_datasets *datasets;
+    struct vx_found_devices *devices;
     struct vx_dispatch *dispatch;
     struct vx_api *api;
     bool ready;    /* everything runs */

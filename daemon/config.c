@@ -38,6 +38,8 @@ static const struct key keys[] = {
     {"unix", {"VOXELD_UNIX"}, TEXT, AT(unix_path), 0, 0},
     {"port-file", {NULL}, TEXT, AT(port_file), 0, 0},
     {"module-dir", {"VOXELD_MODULE_DIR"}, TEXT, AT(module_dir), 0, 0},
+    {"devices", {NULL}, TEXT, AT(devices), 0, 0},
+    {"device-retry", {NULL}, NUMBER, AT(device_retry), 0, 86400},
     {"cores", {NULL}, NUMBER, AT(cores), 0, 1024},
     {"cpu-jobs", {NULL}, NUMBER, AT(cpu_jobs), 0, 16},
     {"cpu-threads", {NULL}, NUMBER, AT(cpu_threads), 0, 1024},
@@ -63,6 +65,12 @@ const char *vx_config_usage(void) {
            "  --unix PATH               also listen on this Unix socket\n"
            "  --port-file FILE          write the bound port to FILE\n"
            "  --module-dir DIR          where device modules (voxeld_cuda.so) lie\n"
+           "  --devices LIST            what trains: cpu, cpu:N, cuda, cuda:N; auto: every GPU, "
+           "else "
+           "the CPU\n"
+           "  --device-retry SECONDS    pause before a GPU that failed is tried again, doubled "
+           "with "
+           "each failure (0: 300)\n"
            "  --cores N                 cores to plan trainings for (0: those that this process "
            "may "
            "use)\n"
@@ -314,6 +322,9 @@ int vx_config_load(int argc, char **argv, vx_env_fn env, struct vx_config *ret,
         vx_config_release(&c);
         return rc;
     }
+    if (c.module_dir) {
+        setenv("VOXELD_MODULE_DIR", c.module_dir, 1); /* the registry of every child reads it */
+    }
     *ret = c;
     return VX_OK;
 }
@@ -377,5 +388,7 @@ void vx_config_release(struct vx_config *c) {
     free(c->unix_path);
     free(c->port_file);
     free(c->module_dir);
+    free(c->devices);
+    free(c->nvml);
     memset(c, 0, sizeof *c);
 }

@@ -10,23 +10,28 @@
 
 struct vx_err;
 
+#define VX_DEVICE_RETRY_S 300
+
 enum vx_config_files_open { VX_FILES_OPEN_AUTO = -1, VX_FILES_OPEN_NO = 0, VX_FILES_OPEN_YES = 1 };
 
 struct vx_config {
-    char *state;               /* state folder; required by serve */
-    char *data;                /* root of DatasetXXX_Name folders; nnUNet_raw */
-    char *preprocessed;        /* nnUNet_preprocessed; default STATE/preprocessed */
-    char *results;             /* nnUNet_results; default STATE/results */
-    char *listen;              /* HOST:PORT, port 0 picks a free one */
-    char *unix_path;           /* second listener, NULL: none */
-    char *port_file;           /* the bound port is written there, NULL: nowhere */
-    char *stage;               /* folder that cases may be staged below; NULL: none */
-    char *module_dir;          /* where device modules lie, NULL: built-in backends only */
-    int64_t cores;             /* to plan for; 0: base/budget.h */
-    int64_t cpu_jobs;          /* trainings on the CPU side by side; 0: one */
-    int64_t cpu_threads;       /* threads of a step process; 0: every schedulable core */
-    int64_t loader_workers;    /* augment processes per training; 0: chosen from the cores;
-                                  nnUNet_n_proc_DA */
+    char *state;            /* state folder; required by serve */
+    char *data;             /* root of DatasetXXX_Name folders; nnUNet_raw */
+    char *preprocessed;     /* nnUNet_preprocessed; default STATE/preprocessed */
+    char *results;          /* nnUNet_results; default STATE/results */
+    char *listen;           /* HOST:PORT, port 0 picks a free one */
+    char *unix_path;        /* second listener, NULL: none */
+    char *port_file;        /* the bound port is written there, NULL: nowhere */
+    char *stage;            /* folder that cases may be staged below; NULL: none */
+    char *module_dir;       /* where device modules lie, NULL: device/registry.c's places; becomes
+                               $VOXELD_MODULE_DIR */
+    char *devices;          /* devices/list.h; NULL: "auto" */
+    int64_t device_retry;   /* seconds, devices/health.h; 0: VX_DEVICE_RETRY_S */
+    int64_t cores;          /* to plan for; 0: base/budget.h */
+    int64_t cpu_jobs;       /* trainings on the CPU side by side; 0: one */
+    int64_t cpu_threads;    /* threads of a step process; 0: every schedulable core */
+    int64_t loader_workers; /* augment processes per training; 0: chosen from the cores;
+                               nnUNet_n_proc_DA */
     int64_t prepare_processes; /* cases prepared side by side; 0: schedulable cores;
                                   nnUNet_def_n_proc */
     int64_t memory_limit;      /* bytes one child may have; 0: half of the memory found */

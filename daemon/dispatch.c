@@ -11,6 +11,7 @@
 #include "daemon/children.h"
 #include "daemon/config.h"
 #include "daemon/dispatch_internal.h"
+#include "daemon/evidence/gpu.h"
 #include "daemon/post.h"
 #include "daemon/resolve.h"
 #include "daemon/telemetry/telemetry.h"
@@ -145,8 +146,11 @@ static void plan_work(uv_work_t *work) {
         t->rc = vx_fail(&t->err, VX_E_NOMEM, NULL, "planning");
         return;
     }
-    struct vx_resolve_input in = {t->s.id,  t->spec,        job_dir,       t->raw_dir,
-                                  t->plans, t->fingerprint, t->d->o.config};
+    struct vx_resolve_input in = {
+        t->s.id,        t->spec,
+        job_dir,        t->raw_dir,
+        t->plans,       t->fingerprint,
+        t->d->o.config, .gpu = vx_devices_gpus(t->d->o.devices, t->s.devices)};
     t->rc = vx_resolve(&in, &t->resolved, &t->err);
 }
 
@@ -180,6 +184,19 @@ static void start_planning(struct vx_dispatch *d, struct task *t, int rc) {
     uv_queue_work(d->o.loop, &t->work, plan_work, plan_done);
 }
 
+/* resources.device of a canonical spec. The whole queue is looked at by this, so no parsing. */
+static void device_wanted(const char *spec, char buf[32]) {
+    const char *at = strstr(spec, "\"device\":");
+    at = at ? strchr(at + strlen("\"device\":"), '"') : NULL;
+    size_t len = at ? strcspn(at + 1, "\"") : 0;
+    snprintf(buf, 32, "%.*s", len > 0 && len < 32 ? (int)len : 4, len > 0 ? at + 1 : "auto");
+}
+
+static uint32_t devices_for(const struct vx_dispatch *d, const char *wants) {
+    uint32_t mask = vx_devices_match(d->o.devices, wants);
+    return mask ? mask : VX_DEVICES_NOWHERE;
+}
+
 static void take_up(struct vx_dispatch *d, const struct vx_job *job) {
     /* a prediction needs its model and its input only: the data set may be unknown here */
     bool needs_data = strcmp(job->type, "predict") != 0;
@@ -199,6 +216,8 @@ static void take_up(struct vx_dispatch *d, const struct vx_job *job) {
     t->d = d;
     t->s =
         (struct vx_sched_task){.id = job->id, .priority = job->priority, .stage = VX_TASK_PLANNING};
+    device_wanted(job->spec, t->wants);
+    t->s.devices = devices_for(d, t->wants);
     d->tasks[d->n_tasks++] = t;
     if (rc == VX_OK) {
         t->spec = strdup(job->spec);
@@ -239,63 +258,16 @@ static void look_at_queue(struct vx_dispatch *d) {
     }
     for (size_t i = 0; i < list.n && d->n_tasks < DISPATCH_MAX_TASKS; i++) {
         struct vx_sched_task view[DISPATCH_MAX_TASKS];
-        struct vx_sched_task job = {.id = list.v[i].id, .priority = list.v[i].priority};
-        if (dispatch_find(d, job.id)) {
-            continue;
+        char wants[32];
+        device_wanted(list.v[i].spec, wants);
+        struct vx_sched_task job = {
+            .id = list.v[i].id, .priority = list.v[i].priority, .devices = devices_for(d, wants)};
+        if (!dispatch_find(d, job.id) &&
+            vx_sched_line(view, dispatch_view(d, view), &job) < MAX_WAITING) {
+            take_up(d, &list.v[i]);
         }
-        if (vx_sched_line(view, dispatch_view(d, view), &job) >= MAX_WAITING) {
-            break; /* the others go behind this one */
-        }
-        take_up(d, &list.v[i]);
     }
     vx_job_list_release(&list);
-}
-
-/* --- devices --- */
-
-static void then_run(struct vx_dispatch *d, struct task *t, int rc) {
-    struct vx_err err = {0};
-    t->worker->reserved = false;
-    if (rc != VX_OK) {
-        dispatch_drop(d, t); /* cancelled while it waited */
-        vx_dispatch_kick(d);
-        return;
-    }
-    rc = vx_worker_thread_start(t->worker->thread, t->s.id, t->resolved.brief_path, &err);
-    if (rc != VX_OK) {
-        dispatch_leave(d, t, VX_JOB_FAILED, &err, NULL);
-    } else if (t->cancelled) {
-        vx_worker_thread_cancel(t->worker->thread);
-    } else if (d->draining) {
-        vx_worker_thread_stop(t->worker->thread);
-    }
-}
-
-static void fill_devices(struct vx_dispatch *d) {
-    for (unsigned i = 0; i < d->n_workers; i++) {
-        struct device_slot *slot = &d->workers[i];
-        struct vx_sched_task view[DISPATCH_MAX_TASKS];
-        size_t n = dispatch_view(d, view);
-        int best = vx_sched_next_run(view, n);
-        if (best < 0 || slot->reserved || vx_worker_thread_job(slot->thread) != 0) {
-            continue;
-        }
-        struct task *t = d->tasks[best];
-        t->s.stage = VX_TASK_RUNNING;
-        t->worker = slot;
-        slot->reserved = true;
-        dispatch_change(d, t->s.id, VX_JOB_RUNNING, "starting", NULL, NULL, then_run);
-    }
-}
-
-static void on_session_end(void *ctx, struct vx_worker_thread *worker, int64_t job_id) {
-    (void)worker;
-    struct vx_dispatch *d = ctx;
-    struct task *t = dispatch_find(d, job_id);
-    if (t) {
-        dispatch_drop(d, t);
-    }
-    vx_dispatch_kick(d);
 }
 
 static void then_ready(struct vx_dispatch *d, struct task *t, int rc) {
@@ -329,7 +301,8 @@ void vx_dispatch_kick(struct vx_dispatch *d) {
     if (!d->draining) {
         look_at_queue(d);
         dispatch_builds(d);
-        fill_devices(d);
+        dispatch_watch(d);
+        dispatch_fill(d);
     }
     check_drained(d);
 }
@@ -378,16 +351,6 @@ void vx_dispatch_drain(struct vx_dispatch *d) {
     check_drained(d);
 }
 
-int64_t vx_dispatch_device(const struct vx_dispatch *d, unsigned index, const char **ret_name) {
-    if (index >= d->n_workers) {
-        return -1;
-    }
-    if (ret_name) {
-        *ret_name = vx_worker_thread_device(d->workers[index].thread);
-    }
-    return vx_worker_thread_job(d->workers[index].thread);
-}
-
 struct vx_worker_thread *vx_dispatch_runner(const struct vx_dispatch *d, int64_t id) {
     for (unsigned i = 0; i < d->n_workers; i++) {
         if (vx_worker_thread_job(d->workers[i].thread) == id) {
@@ -412,16 +375,17 @@ struct vx_dispatch *vx_dispatch_create(const struct vx_dispatch_options *options
         .post = options->post,
         .telemetry = options->telemetry,
         .memory_limit = (uint64_t)options->config->memory_limit,
-        .ended = on_session_end,
+        .ended = dispatch_session_ended,
         .ctx = d,
     };
-    unsigned wanted = options->config->cpu_jobs > 1 ? (unsigned)options->config->cpu_jobs : 1;
-    for (unsigned i = 0; i < wanted && i < DISPATCH_MAX_DEVICES; i++) {
-        char name[16];
-        snprintf(name, sizeof name, "cpu:%u", i);
-        worker.device = name; /* copied */
-        d->workers[i].thread = vx_worker_thread_create(&worker, err);
-        if (!d->workers[i].thread) {
+    for (uint32_t i = 0; i < options->devices->n; i++) {
+        struct device_slot *slot = &d->workers[i];
+        slot->d = d;
+        slot->device = &options->devices->v[i];
+        worker.device = slot->device->name;
+        worker.gpu = slot->device->card ? slot->device->card->uuid : NULL;
+        slot->thread = vx_worker_thread_create(&worker, err);
+        if (!slot->thread) {
             vx_dispatch_free(d);
             return NULL;
         }

@@ -12,8 +12,11 @@ struct uv_loop_s;
 struct vx_children;
 struct vx_config;
 struct vx_db;
+struct vx_device_list;
 struct vx_dispatch;
 struct vx_err;
+struct vx_health;
+struct vx_host_device;
 struct vx_post;
 struct vx_store;
 struct vx_telemetry;
@@ -28,6 +31,7 @@ struct vx_dispatch_options {
     struct vx_telemetry *telemetry;
     const struct vx_config *config;
     const char *jobs_dir;
+    const struct vx_device_list *devices;
     void (*drained)(void *ctx); /* after vx_dispatch_drain, once nothing is under way */
     void *ctx;
 };
@@ -41,9 +45,14 @@ void vx_dispatch_cancel(struct vx_dispatch *d, int64_t id);
 /* Takes up nothing more, sends waiting jobs back to the queue, lets trainings checkpoint and end;
  * then `drained`. */
 void vx_dispatch_drain(struct vx_dispatch *d);
-/* Job on the device with that index, 0 where it is idle; -1 past the last device. *ret_name may be
- * NULL. */
-int64_t vx_dispatch_device(const struct vx_dispatch *d, unsigned index, const char **ret_name);
+/* A device and what it is at; all borrowed, good until the loop goes on. */
+struct vx_dispatch_seat {
+    const struct vx_host_device *device;
+    const struct vx_health *health;
+    int64_t job; /* 0: none */
+};
+/* False past the last. */
+bool vx_dispatch_seat(const struct vx_dispatch *d, unsigned index, struct vx_dispatch_seat *ret);
 /* The thread that runs the job; NULL where none does. */
 struct vx_worker_thread *vx_dispatch_runner(const struct vx_dispatch *d, int64_t id);
 /* After drained. Joins the worker threads. Accepts NULL. */

@@ -11,6 +11,9 @@
 #include "base/json.h"
 #include "base/own.h"
 #include "daemon/datasets.h"
+#include "daemon/devices/find.h"
+#include "daemon/devices/list.h"
+#include "daemon/devices/show.h"
 #include "daemon/dispatch.h"
 #include "daemon/keeper/stage_root.h"
 #include "daemon/predict/plan.h"
@@ -28,23 +31,23 @@
 #include <sys/statvfs.h>
 #include <sys/utsname.h>
 
-/* A device that this host does not have is refused at once instead of waiting for ever. */
+/* A device that this daemon does not have is refused at once instead of waiting for ever. */
 static int check_device(struct vx_app *app, const char *spec, struct vx_err *err) {
     vx_auto_json json_t *o = json_loads(spec, 0, NULL);
     const char *want =
         json_string_value(json_object_get(json_object_get(o, "resources"), "device"));
-    if (!want || strcmp(want, "auto") == 0 || strcmp(want, "cpu") == 0) {
-        return VX_OK;
+    const struct vx_device_list *list = vx_found_devices(app->devices);
+    uint32_t mask = vx_devices_match(list, want ? want : "auto");
+    if (!mask) {
+        return vx_devices_refuse(list, want, err);
     }
-    const char *name = NULL;
-    for (unsigned i = 0; vx_dispatch_device(app->dispatch, i, &name) >= 0; i++) {
-        if (strcmp(name, want) == 0) {
-            return VX_OK;
-        }
+    const char *precision = json_string_value(json_object_get(o, "precision"));
+    if (precision && strcmp(precision, "fp32") == 0 && vx_devices_gpus(list, mask)) {
+        vx_fail(err, VX_E_UNSUPPORTED, "precision_unsupported",
+                "GPUs compute in bf16 here; ask for \"precision\": \"bf16\" or \"auto\"");
+        return vx_err_at(err, "/precision");
     }
-    vx_fail(err, VX_E_INVALID, "unknown_device",
-            "this host has no device \"%.60s\"; GET /v1/devices lists them", want);
-    return vx_err_at(err, "/resources/device");
+    return VX_OK;
 }
 
 static int check_pretrained(struct vx_app *app, const char *spec, struct vx_err *err) {
@@ -146,22 +149,7 @@ static void dataset_submitted(void *arg, const char *name) {
 }
 
 static json_t *devices(void *arg) {
-    struct vx_app *app = arg;
-    json_t *list = json_array();
-    const char *name = NULL;
-    int64_t job;
-    struct vx_memory memory = {0};
-    vx_budget_memory("", &memory);
-    for (unsigned i = 0; (job = vx_dispatch_device(app->dispatch, i, &name)) >= 0; i++) {
-        json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:I}", "name", name, "kind",
-                              "cpu", "model", app->cpu_model, "state", job ? "busy" : "idle",
-                              "cores", app->cores, "utilisation", vx_telemetry_cpu(app->telemetry),
-                              "memory_bytes", (json_int_t)memory.total_bytes,
-                              "memory_available_bytes", (json_int_t)memory.available_bytes);
-        json_object_set_new(o, "job", job ? json_integer(job) : json_null());
-        json_array_append_new(list, o);
-    }
-    return list;
+    return vx_devices_json(arg);
 }
 
 static json_t *disk_of(const char *path) {
@@ -214,6 +202,7 @@ static int loader(void *arg, int64_t id, const json_t *wish, bool *ret_changed, 
 static void metrics(void *arg, struct vx_buf *out) {
     struct vx_app *app = arg;
     vx_telemetry_metrics(app->telemetry, out);
+    vx_devices_metrics(app, out);
     struct vx_store_stats s;
     vx_store_get_stats(app->store, &s);
     vx_buf_printf(

@@ -24,6 +24,7 @@ static const struct {
     {"step", vx_role_step, NULL},
     {"augment", vx_role_augment, NULL},
     {"keeper", vx_role_keeper, NULL},
+    {"probe", vx_role_probe, NULL},
 };
 
 static void usage(FILE *out) {

@@ -33,9 +33,8 @@
 #include <sys/stat.h>
 
 #define CHILD_NICE 10
-#define BENCH_ITERATIONS                                                                           \
-    (1u << 28) /* more than anybody waits for: a benchmark ends by the clock                       \
-                */
+/* More than anybody waits for: a benchmark ends by the clock. */
+#define BENCH_ITERATIONS (1u << 28)
 
 /* Everything between the input and the brief. */
 struct work {
@@ -341,8 +340,9 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .momentum = s->training.momentum,
         .weight_decay = s->training.weight_decay,
         .checkpoint_seconds = s->training.checkpoint_seconds,
-        .threads =
-            w->in->config->cpu_threads ? (int)w->in->config->cpu_threads : (int)vx_budget_cores(""),
+        .threads = w->in->gpu                   ? 1
+                   : w->in->config->cpu_threads ? (int)w->in->config->cpu_threads
+                                                : (int)vx_budget_cores(""),
         .nice = CHILD_NICE,
         .spec = w->spec_json,
         .recipe = recipe,

@@ -21,6 +21,7 @@ struct vx_resolve_input {
     const char *plans, *fingerprint; /* JSON as verify made them; NULL: none. See plans_source.h */
     const struct vx_config *config;
     bool any_path; /* pretrained weights may lie anywhere (voxeld train) */
+    bool gpu;      /* it will run on one: step needs one core */
 };
 
 struct vx_resolved {

@@ -17,11 +17,17 @@ int vx_sched_best(const struct vx_sched_task *tasks, size_t n, enum vx_task_stag
     return best;
 }
 
-int vx_sched_next_run(const struct vx_sched_task *tasks, size_t n) {
-    int best = vx_sched_best(tasks, n, VX_TASK_READY);
+int vx_sched_next_run(const struct vx_sched_task *tasks, size_t n, uint32_t device) {
+    int best = -1;
+    for (size_t i = 0; i < n; i++) {
+        if (tasks[i].stage == VX_TASK_READY && tasks[i].devices & device &&
+            (best < 0 || vx_sched_before(&tasks[i], &tasks[best]))) {
+            best = (int)i;
+        }
+    }
     for (size_t i = 0; best >= 0 && i < n; i++) {
         bool soon = tasks[i].stage == VX_TASK_PLANNING || tasks[i].stage == VX_TASK_PLANNED;
-        if (soon && vx_sched_before(&tasks[i], &tasks[best])) {
+        if (soon && tasks[i].devices & device && vx_sched_before(&tasks[i], &tasks[best])) {
             return -1;
         }
     }
@@ -54,7 +60,8 @@ size_t vx_sched_line(const struct vx_sched_task *tasks, size_t n, const struct v
     for (size_t i = 0; i < n; i++) {
         bool waits = tasks[i].stage == VX_TASK_PLANNING || tasks[i].stage == VX_TASK_PLANNED ||
                      tasks[i].stage == VX_TASK_READY;
-        line += waits && (!job || vx_sched_before(&tasks[i], job));
+        line +=
+            waits && (!job || (tasks[i].devices & job->devices && vx_sched_before(&tasks[i], job)));
     }
     return line;
 }

@@ -24,6 +24,7 @@ struct vx_sched_task {
     int priority;
     enum vx_task_stage stage;
     char key[VX_SCHED_KEY_SIZE]; /* of its prepared data; known from VX_TASK_WANTS on */
+    uint32_t devices;            /* that it may run on, one bit each */
 };
 
 struct vx_sched_build {
@@ -34,15 +35,17 @@ struct vx_sched_build {
 bool vx_sched_before(const struct vx_sched_task *a, const struct vx_sched_task *b);
 /* Index of the best task in stage, or -1. */
 int vx_sched_best(const struct vx_sched_task *tasks, size_t n, enum vx_task_stage stage);
-/* The ready task for a device that is free, or -1. One that goes before it and is about to become
- * ready (planning takes milliseconds) is waited for; one whose data is still being prepared is not.
+/* The ready task for a device (its bit) that is free, or -1. One for it that goes before it and is
+ * about to become ready (planning takes milliseconds) is waited for; one whose data is still being
+ * prepared is not.
  */
-int vx_sched_next_run(const struct vx_sched_task *tasks, size_t n);
+int vx_sched_next_run(const struct vx_sched_task *tasks, size_t n, uint32_t device);
 /* The task for which a build should start now, or -1: the best that wants data for which no build
  * runs, while fewer than max_builds run. All tasks with the same KEY share that one build. */
 int vx_sched_next_build(const struct vx_sched_task *tasks, size_t n,
                         const struct vx_sched_build *builds, size_t n_builds, size_t max_builds);
-/* How many tasks wait for a device, or are about to, and go before job (NULL: all of them). The
+/* How many tasks wait for a device, or are about to, and go before job, which may run on some of
+ * the same devices (NULL: all of them). The
  * line is kept short, so that a late job with a high priority is planned and goes first all the
  * same. A task that wants data does not count: its preparation may take hours, and holds up nobody
  * whose data is there. */

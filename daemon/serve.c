@@ -14,6 +14,7 @@
 #include "base/own.h"
 #include "daemon/children.h"
 #include "daemon/datasets.h"
+#include "daemon/devices/find.h"
 #include "daemon/dispatch.h"
 #include "daemon/notify.h"
 #include "daemon/post.h"
@@ -167,6 +168,11 @@ static int start_parts(struct vx_app *app, struct vx_err *err) {
                                            .changed = kick_soon,
                                            .ctx = app};
     app->datasets = vx_datasets_create(&datasets, err);
+    int rc = vx_devices_find(&app->loop, &app->config, app->telemetry, app->children, &app->devices,
+                             err);
+    if (rc != VX_OK) {
+        return rc;
+    }
     struct vx_dispatch_options dispatch = {.loop = &app->loop,
                                            .store = app->store,
                                            .post = app->post,
@@ -175,6 +181,7 @@ static int start_parts(struct vx_app *app, struct vx_err *err) {
                                            .telemetry = app->telemetry,
                                            .config = &app->config,
                                            .jobs_dir = app->jobs_dir,
+                                           .devices = vx_found_devices(app->devices),
                                            .drained = on_drained,
                                            .ctx = app};
     app->dispatch = app->datasets ? vx_dispatch_create(&dispatch, err) : NULL;
@@ -262,6 +269,7 @@ static int build(struct vx_app *app, struct vx_err *err) {
 
 static void release(struct vx_app *app) {
     vx_dispatch_free(app->dispatch);
+    vx_found_devices_free(app->devices);
     vx_telemetry_free(app->telemetry);
     vx_store_close(app->store);
     vx_db_close(app->reader);

@@ -16,5 +16,6 @@ int vx_role_phantom(int argc, char **argv);
 int vx_role_step(int argc, char **argv);
 int vx_role_augment(int argc, char **argv);
 int vx_role_keeper(int argc, char **argv);
+int vx_role_probe(int argc, char **argv);
 
 #endif

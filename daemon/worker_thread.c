@@ -16,11 +16,9 @@
 #include "daemon/session/supervisor.h"
 #include "daemon/telemetry/desk.h"
 #include "daemon/telemetry/telemetry.h"
-#include "db/epoch.h"
 #include "db/store.h"
 #include "session/control.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -28,15 +26,17 @@
 
 struct vx_worker_thread {
     struct vx_worker_thread_options o;
-    char device[32];
+    char device[32], gpu[96]; /* gpu "": the CPU */
     pthread_t thread;
-    pthread_mutex_t lock; /* guards job, path, quit, loader, has_loader */
+    pthread_mutex_t lock; /* guards job, path, quit, loader, has_loader, lost */
     pthread_cond_t wake;
     int64_t job; /* 0: idle */
     char *path;  /* of the brief; owned */
     bool quit;
     struct vx_loader_state loader;
     bool has_loader;
+    struct vx_err lost; /* why the device is; code 0: it is not */
+    bool left;          /* the job ended by that; set before its end is announced */
     struct vx_session_mailbox mailbox;
     atomic_bool stopping; /* the daemon wants to end */
     /* the running job; this thread only */
@@ -47,54 +47,11 @@ struct vx_worker_thread {
     json_t *quarantined; /* owned array of rows; NULL: none */
 };
 
-static double real_of(const json_t *line, const char *key) {
-    const json_t *v = json_object_get(line, key);
-    return json_is_number(v) ? json_number_value(v) : NAN;
-}
-
 /* --- what is stored of the job --- */
 
 static char *live_progress(struct vx_worker_thread *w) {
     vx_auto_json json_t *p = vx_telemetry_progress(w->o.telemetry, w->brief->job_id);
     return p ? json_dumps(p, JSON_COMPACT) : NULL;
-}
-
-static void epoch_done(int rc, const struct vx_err *err, void *arg) {
-    struct vx_epoch *e = arg;
-    if (rc != VX_OK) {
-        vx_log_warn("worker", "store_failed job=%lld text=\"%s\"", (long long)e->job_id, err->text);
-    }
-    free(e->dice);
-    free(e->phases);
-    free(e);
-}
-
-static int epoch_op(struct vx_db *db, void *arg, struct vx_err *err) {
-    return vx_db_epoch_add(db, arg, err);
-}
-
-static void store_epoch(struct vx_worker_thread *w, const json_t *line) {
-    struct vx_epoch *e = calloc(1, sizeof *e);
-    struct vx_err err = {0};
-    if (!e) {
-        return;
-    }
-    *e = (struct vx_epoch){.job_id = w->brief->job_id,
-                           .epoch = (int)json_integer_value(json_object_get(line, "epoch")),
-                           .ts_ms = (int64_t)(real_of(line, "end_time") * 1000),
-                           .train_loss = real_of(line, "train_loss"),
-                           .val_loss = real_of(line, "val_loss"),
-                           .ema = real_of(line, "ema_dice"),
-                           .lr = real_of(line, "lr"),
-                           .seconds = real_of(line, "seconds"),
-                           .loader_wait = real_of(line, "loader_wait_ratio"),
-                           .dice = json_dumps(json_object_get(line, "dice"), JSON_COMPACT),
-                           .phases = json_dumps(json_object_get(line, "phases"), JSON_COMPACT)};
-    int rc = vx_store_submit(w->o.store, epoch_op, e, epoch_done, &err);
-    if (rc != VX_OK) {
-        epoch_done(rc, &err, e);
-    }
-    vx_journal_note(&w->journal, (struct vx_note){.progress = live_progress(w)});
 }
 
 /* --- session events --- */
@@ -107,7 +64,8 @@ static void on_line(void *ctx, const json_t *line) {
         return;
     }
     if (strcmp(event, "epoch") == 0) {
-        store_epoch(w, line);
+        vx_journal_epoch(&w->journal, line);
+        vx_journal_note(&w->journal, (struct vx_note){.progress = live_progress(w)});
     } else if (strcmp(event, "checkpoint") == 0) {
         vx_journal_note(&w->journal, (struct vx_note){.checkpointed = true,
                                                       .checkpoint = json_integer_value(
@@ -115,10 +73,10 @@ static void on_line(void *ctx, const json_t *line) {
     } else if (strcmp(event, "phase") == 0) {
         const char *phase = json_string_value(json_object_get(line, "phase"));
         vx_journal_note(&w->journal, (struct vx_note){.phase = phase ? strdup(phase) : NULL});
-    } else if (strcmp(event, "cache") == 0) {
+    } else if (strcmp(event, "cache") == 0 || strcmp(event, "trajectory") == 0) {
         vx_auto_json json_t *data = json_copy((json_t *)line);
         json_object_del(data, "event");
-        vx_journal_note(&w->journal, (struct vx_note){.event = strdup("cache"),
+        vx_journal_note(&w->journal, (struct vx_note){.event = strdup(event),
                                                       .data = json_dumps(data, JSON_COMPACT)});
     } else if (strcmp(event, "repair") == 0) {
         bool failed = json_object_get(line, "code") != NULL;
@@ -138,6 +96,24 @@ static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoin
                     (int)json_integer_value(json_object_get(evidence, "signal")),
                     message ? message : "");
     return vx_journal_crash(&w->journal, evidence, had_new_checkpoint);
+}
+
+/* What somebody told before counts more than what the process made of it. */
+static void on_device_lost(void *ctx, const json_t *evidence) {
+    struct vx_worker_thread *w = ctx;
+    const char *code = json_string_value(json_object_get(evidence, "code"));
+    const char *text = json_string_value(json_object_get(evidence, "message"));
+    pthread_mutex_lock(&w->lock);
+    if (!w->lost.code) {
+        vx_fail(&w->lost, VX_E_DEVICE, code && *code ? code : "device_lost", "%s",
+                text ? text : "");
+    }
+    struct vx_err lost = w->lost;
+    pthread_mutex_unlock(&w->lock);
+    if (w->recorder) {
+        vx_recorder_say(w->recorder, "%s was lost: %s", w->device, lost.text);
+    }
+    vx_journal_device_lost(&w->journal, evidence, w->device, w->gpu, &lost);
 }
 
 static void on_worker_lost(void *ctx, const json_t *evidence) {
@@ -284,10 +260,13 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
         struct vx_session_options options = {
             .brief = w->brief,
             .brief_path = path,
+            .device = w->gpu[0] ? "cuda:0" : "cpu",
+            .gpu = w->gpu[0] ? w->gpu : NULL,
             .mailbox = &w->mailbox,
             .events = {.ctx = w,
                        .line = on_line,
                        .crashed = on_crashed,
+                       .device_lost = w->gpu[0] ? on_device_lost : NULL,
                        .worker_lost = on_worker_lost,
                        .quarantined = on_quarantined,
                        .knobs = on_knobs,
@@ -304,6 +283,9 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
         json_object_set(*ret_result, "quarantined", w->quarantined);
     }
     json_decref(vx_steal(w->quarantined));
+    if (*ret_result && vx_journal_has(&w->journal, "trajectory")) {
+        json_object_set_new(*ret_result, "trajectory", json_string("approximate"));
+    }
     if (end == VX_SESSION_SUCCEEDED && !bench && publish(w, *ret_result, err) != VX_OK) {
         end = VX_SESSION_FAILED;
     }
@@ -315,7 +297,14 @@ static enum vx_session_end train(struct vx_worker_thread *w, const char *path, j
 static enum vx_session_end predict(struct vx_worker_thread *w, const char *path,
                                    json_t **ret_result, struct vx_err *err) {
     enum vx_session_end end;
-    struct vx_predict_job job = {path, &w->journal, &w->mailbox, w->o.memory_limit};
+    struct vx_predict_job job = {.brief_path = path,
+                                 .journal = &w->journal,
+                                 .mailbox = &w->mailbox,
+                                 .device = w->gpu[0] ? "cuda:0" : "cpu",
+                                 .gpu = w->gpu[0] ? w->gpu : NULL,
+                                 .memory_limit = w->o.memory_limit,
+                                 .device_lost = w->gpu[0] ? on_device_lost : NULL,
+                                 .ctx = w};
     vx_predict_job(&job, &end, ret_result, err);
     return end;
 }
@@ -327,6 +316,12 @@ static void run_job(struct vx_worker_thread *w, int64_t job, const char *path) {
     w->journal = (struct vx_journal){w->o.store, job};
     enum vx_session_end end =
         vx_predict_is_brief(path) ? predict(w, path, &result, &err) : train(w, path, &result, &err);
+    w->left = end == VX_SESSION_DEVICE_LOST;
+    if (w->left) {
+        vx_fail(&err, VX_E_DEVICE, "device_lost",
+                "%s was lost (%.300s); the job goes on from its checkpoint on another device",
+                w->device, w->lost.text);
+    }
     vx_auto_free char *text = result ? json_dumps(result, JSON_COMPACT) : NULL;
     vx_journal_end(&w->journal, end, text, &err, w->mailbox.eventfd, &w->stopping);
 }
@@ -335,9 +330,10 @@ static void announce_end(void *arg) {
     struct vx_worker_thread *w = arg;
     pthread_mutex_lock(&w->lock);
     int64_t job = w->job;
+    struct vx_err lost = w->lost;
     w->job = 0;
     pthread_mutex_unlock(&w->lock);
-    w->o.ended(w->o.ctx, w, job);
+    w->o.ended(w->o.ctx, w, job, w->left ? &lost : NULL);
 }
 
 static void *thread_main(void *arg) {
@@ -369,6 +365,7 @@ struct vx_worker_thread *vx_worker_thread_create(const struct vx_worker_thread_o
     }
     w->o = *options;
     snprintf(w->device, sizeof w->device, "%s", options->device);
+    snprintf(w->gpu, sizeof w->gpu, "%s", options->gpu ? options->gpu : "");
     pthread_mutex_init(&w->lock, NULL);
     pthread_cond_init(&w->wake, NULL);
     int rc = pthread_create(&w->thread, NULL, thread_main, w);
@@ -405,6 +402,7 @@ int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const cha
     atomic_store(&w->stopping, false);
     pthread_mutex_lock(&w->lock);
     w->job = job_id;
+    w->lost = (struct vx_err){0};
     w->path = path;
     pthread_cond_signal(&w->wake);
     pthread_mutex_unlock(&w->lock);
@@ -413,6 +411,15 @@ int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const cha
 
 void vx_worker_thread_cancel(struct vx_worker_thread *w) {
     vx_session_ask(&w->mailbox, VX_SESSION_CANCEL);
+}
+
+void vx_worker_thread_lose(struct vx_worker_thread *w, const char *code, const char *text) {
+    pthread_mutex_lock(&w->lock);
+    if (!w->lost.code) {
+        vx_fail(&w->lost, VX_E_DEVICE, code, "%s", text);
+    }
+    pthread_mutex_unlock(&w->lock);
+    vx_session_ask(&w->mailbox, VX_SESSION_DEVICE_GONE);
 }
 
 void vx_worker_thread_stop(struct vx_worker_thread *w) {

@@ -17,13 +17,16 @@ struct vx_telemetry;
 struct vx_worker_thread;
 
 struct vx_worker_thread_options {
-    const char *device;     /* "cpu:0" */
+    const char *device;     /* "cpu:0", "cuda:1"; copied */
+    const char *gpu;        /* its UUID; NULL: the CPU; copied */
     struct vx_store *store; /* all borrowed, outlive the thread */
     struct vx_post *post;
     struct vx_telemetry *telemetry;
     uint64_t memory_limit; /* of step; 0: none */
-    /* On the loop thread, after the job's final (or requeued) state is durable. */
-    void (*ended)(void *ctx, struct vx_worker_thread *worker, int64_t job_id);
+    /* On the loop thread, after the job's final (or requeued) state is durable. lost: the device
+     * failed, and why; else NULL. */
+    void (*ended)(void *ctx, struct vx_worker_thread *worker, int64_t job_id,
+                  const struct vx_err *lost);
     void *ctx;
 };
 
@@ -38,6 +41,9 @@ int vx_worker_thread_start(struct vx_worker_thread *w, int64_t job_id, const cha
 /* Ends the running session: cancel, or stop for a later resume (the job goes back to queued). */
 void vx_worker_thread_cancel(struct vx_worker_thread *w);
 void vx_worker_thread_stop(struct vx_worker_thread *w);
+/* Somebody knows that the device is gone: the running job leaves it, as if its process had said so.
+ */
+void vx_worker_thread_lose(struct vx_worker_thread *w, const char *code, const char *text);
 
 /* The loader of the running job: its knobs now, as planned, and how far they can be turned. */
 struct vx_loader_state {

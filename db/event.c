@@ -26,6 +26,17 @@ int vx_db_event_add(struct vx_db *db, int64_t job_id, const char *type, const ch
     return rc;
 }
 
+int vx_db_event_has(struct vx_db *db, int64_t job_id, const char *type, bool *ret,
+                    struct vx_err *err) {
+    sqlite3_int64 n = 0;
+    int rc = vx_sql_int(db, "SELECT count(*) FROM events WHERE job_id = ?1 AND type = ?2", &n, err,
+                        "is", (sqlite3_int64)job_id, type);
+    if (rc == VX_OK) {
+        *ret = n > 0;
+    }
+    return rc;
+}
+
 static int read_event(sqlite3_stmt *s, struct vx_event_list *list, struct vx_err *err) {
     struct vx_event *v = realloc(list->v, (list->n + 1) * sizeof *v);
     if (!v) {

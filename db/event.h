@@ -2,10 +2,12 @@
  * the event streams of the API. State changes write theirs by themselves (db/job.h); add others
  * with vx_db_event_add. Types in use: "state" {state, previous, phase, reason_code,
  * reason_message}, "epoch" (one row of history), "crash", "checkpoint", "dataset" {name, state},
- * "log" {level, text}. */
+ * "log" {level, text}, "device_lost" {device, uuid, code, message, ...}, "trajectory" {trajectory,
+ * message}. */
 #ifndef VX_DB_EVENT_H
 #define VX_DB_EVENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,6 +31,9 @@ void vx_event_list_release(struct vx_event_list *list);
 /* data: a JSON object; NULL is {}. ret_id may be NULL. */
 int vx_db_event_add(struct vx_db *db, int64_t job_id, const char *type, const char *data,
                     int64_t *ret_id, struct vx_err *err);
+/* Reads. Has the job an event of that type? */
+int vx_db_event_has(struct vx_db *db, int64_t job_id, const char *type, bool *ret,
+                    struct vx_err *err);
 /* Reads. Events with id > after_id, oldest first, at most limit (1 to 1000). job_id 0: of
  * everything. */
 int vx_db_events_since(struct vx_db *db, int64_t job_id, int64_t after_id, int limit,

@@ -120,6 +120,11 @@ int vx_db_job_transition(struct vx_db *db, int64_t id, const struct vx_job_chang
 int vx_db_job_pick(struct vx_db *db, enum vx_job_state from, enum vx_job_state to,
                    const char *phase, struct vx_job *ret, struct vx_err *err);
 
+/* Why a ready job waits; both empty: for its turn. Nothing happens to one that is not ready (any
+ * more). No event. */
+int vx_db_job_waits(struct vx_db *db, int64_t id, const char *code, const char *message,
+                    struct vx_err *err);
+
 /* phase NULL leaves the phase; progress NULL leaves the progress. No event. VX_E_STATE once the job
  * has ended. */
 int vx_db_job_progress(struct vx_db *db, int64_t id, const char *phase, const char *progress,

@@ -77,6 +77,16 @@ int vx_db_job_progress(struct vx_db *db, int64_t id, const char *phase, const ch
         err, "issi", (sqlite3_int64)id, phase, progress, (sqlite3_int64)vx_wall_ms());
 }
 
+int vx_db_job_waits(struct vx_db *db, int64_t id, const char *code, const char *message,
+                    struct vx_err *err) {
+    return vx_sql_run(db,
+                      "UPDATE jobs SET reason_code = ?2, reason_message = substr(?3, 1, 500), "
+                      "updated_ms = ?4, version = version + 1 "
+                      "WHERE id = ?1 AND state = 'ready' AND (reason_code <> ?2 OR "
+                      "reason_message <> substr(?3, 1, 500))",
+                      err, "issi", (sqlite3_int64)id, code, message, (sqlite3_int64)vx_wall_ms());
+}
+
 int vx_db_job_checkpoint(struct vx_db *db, int64_t id, int64_t k, struct vx_err *err) {
     enum vx_job_state state = VX_JOB_QUEUED;
     int rc = state_of(db, id, &state, err);

@@ -213,7 +213,8 @@ function showDevices(devices, metrics) {
       gauge(box, "memory", 1 - free / d.memory_bytes,
         number((d.memory_bytes - free) / 1073741824, 1) + " of " + number(d.memory_bytes / 1073741824, 1) + " GiB");
     }
-    box.appendChild(node("div", d.job ? "busy with job " + d.job : d.state || ""));
+    box.appendChild(node("div", d.reason ? d.state + ": " + d.reason.message
+      : d.job ? "busy with job " + d.job : d.state || ""));
     return box;
   });
   const label = "{job=\"" + selected + "\"}";

@@ -15,6 +15,7 @@
 #include "train/writer.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -133,6 +134,9 @@ int vx_train_open(const struct vx_train_config *config, struct vx_train **ret, s
     t->config = *config;
     t->progress = progress;
     t->varies = t->approximate = info.varies;
+    if (t->varies) {
+        snprintf(t->differs, sizeof t->differs, "device %s gives other bits every time", info.name);
+    }
     t->ema = t->best_ema = NAN;
     t->best_epoch = -1;
     t->progress->epochs = config->epochs;
@@ -216,6 +220,11 @@ static int write_final(struct vx_train *t, struct vx_err *err) {
 static int stop_here(struct vx_train *t, struct vx_err *err) {
     int rc = vx_train_snapshot(t, VX_PATH_LATEST, err);
     return rc != VX_OK ? rc : vx_train_checkpoints_wait(t, err);
+}
+
+bool vx_train_approximate(const struct vx_train *t, const char **ret_why) {
+    *ret_why = t->differs;
+    return t->approximate;
 }
 
 int vx_train_run(struct vx_train *t, struct vx_train_outcome *ret, struct vx_err *err) {

@@ -101,6 +101,9 @@ int vx_train_open(const struct vx_train_config *config, struct vx_train **ret, s
 int vx_train_run(struct vx_train *train, struct vx_train_outcome *ret, struct vx_err *err);
 /* The state with the present weights, for inference programs; owned by the engine. */
 struct vx_state *vx_train_state(struct vx_train *train);
+/* Whether it goes on where the environment differed (vx_train_outcome), known from open on;
+ * *ret_why: "model was THIS, is THAT". Owned by the engine. */
+bool vx_train_approximate(const struct vx_train *train, const char **ret_why);
 /* Finished epochs, those from before a resume included; owned by the engine. */
 const struct vx_history *vx_train_history(const struct vx_train *train);
 /* Accepts NULL. Waits for a checkpoint that is being written. */

@@ -39,7 +39,8 @@ struct vx_train {
     double ema, best_ema;    /* NaN before the first epoch's end */
     int64_t best_epoch;      /* -1 before */
     bool finished, approximate;
-    bool varies; /* the device gives other bits every time */
+    bool varies;       /* the device gives other bits every time */
+    char differs[160]; /* what makes it approximate */
 
     struct vx_train_batch batch[2]; /* used in turn: one runs while the next is taken */
     int current;

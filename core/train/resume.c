@@ -285,7 +285,8 @@ static int restore(struct vx_train *t, const struct vx_ckpt *c, struct vx_err *e
     t->best_epoch = c->best_epoch;
     t->finished = t->sum.epoch >= config->epochs;
     json_t *now = environment_of(t);
-    t->approximate = t->varies || !vx_ckpt_same_environment(c->environment, now, NULL, 0);
+    t->approximate =
+        !vx_ckpt_same_environment(c->environment, now, t->differs, sizeof t->differs) || t->varies;
     json_decref(now);
     t->progress->k = t->progress->checkpoint_k = (uint64_t)c->k;
     return upload(t, c, err);

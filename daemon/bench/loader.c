@@ -32,7 +32,7 @@ static void say(const struct bench *b, json_t *line) {
 
 /* --- what a session tells; the owner's callbacks are called with the owner's context --- */
 
-_Static_assert(sizeof(struct vx_session_events) == 8 * sizeof(void *), "every event is passed on");
+_Static_assert(sizeof(struct vx_session_events) == 9 * sizeof(void *), "every event is passed on");
 
 static void on_line(void *ctx, const json_t *line) {
     const struct bench *b = ctx;
@@ -50,6 +50,11 @@ static void on_line(void *ctx, const json_t *line) {
 static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_checkpoint) {
     const struct vx_session_events *e = &((struct bench *)ctx)->o->events;
     return !e->crashed || e->crashed(e->ctx, evidence, had_new_checkpoint);
+}
+
+static void on_device_lost(void *ctx, const json_t *evidence) {
+    const struct vx_session_events *e = &((struct bench *)ctx)->o->events;
+    e->device_lost(e->ctx, evidence);
 }
 
 static void on_worker_lost(void *ctx, const json_t *evidence) {
@@ -137,6 +142,8 @@ static int session(struct bench *b, enum vx_session_end *ret_end, json_t **ret,
         o.events = (struct vx_session_events){.ctx = b,
                                               .line = on_line,
                                               .crashed = on_crashed,
+                                              .device_lost =
+                                                  b->o->events.device_lost ? on_device_lost : NULL,
                                               .worker_lost = on_worker_lost,
                                               .quarantined = on_quarantined,
                                               .knobs = on_knobs,

@@ -20,7 +20,7 @@ struct nvml {
 
 struct gpu {
     nvml_device handle;
-    char name[96], uuid[96];
+    struct vx_gpu_card card;
     nvml_gpm_sample sample[2]; /* the one before and the one now; NULL: no GPM */
     bool sampled;
     struct vx_gpu last;
@@ -54,20 +54,33 @@ static void open_activity(struct vx_gpus *g, struct gpu *gpu) {
     }
 }
 
+static void read_card(const struct nvml *f, nvml_device h, struct vx_gpu_card *c) {
+    struct nvml_memory m;
+    unsigned now = 0, later = 0;
+    if (f->name) {
+        f->name(h, c->name, sizeof c->name);
+    }
+    if (f->uuid) {
+        f->uuid(h, c->uuid, sizeof c->uuid);
+    }
+    if (f->memory && f->memory(h, &m) == NVML_OK) {
+        c->memory_bytes = m.total;
+    }
+    if (f->capability && f->capability(h, &c->major, &c->minor) != NVML_OK) {
+        c->major = c->minor = 0;
+    }
+    c->mig = f->mig && f->mig(h, &now, &later) == NVML_OK && now == NVML_MIG_ON;
+}
+
 static void open_gpu(struct vx_gpus *g, uint32_t i) {
     struct gpu *gpu = &g->gpu[i];
-    snprintf(gpu->name, sizeof gpu->name, "?");
-    snprintf(gpu->uuid, sizeof gpu->uuid, "?");
+    gpu->card = (struct vx_gpu_card){.name = "?", .uuid = "?"};
     if (g->f.by_index(i, &gpu->handle) != NVML_OK) {
-        gpu->last.lost = true;
+        gpu->handle = NULL;
+        gpu->card.lost = gpu->last.lost = true;
         return;
     }
-    if (g->f.name) {
-        g->f.name(gpu->handle, gpu->name, sizeof gpu->name);
-    }
-    if (g->f.uuid) {
-        g->f.uuid(gpu->handle, gpu->uuid, sizeof gpu->uuid);
-    }
+    read_card(&g->f, gpu->handle, &gpu->card);
     open_activity(g, gpu);
     if (g->events && g->f.event_register) {
         g->f.event_register(gpu->handle, NVML_EVENT_XID, g->events);
@@ -131,12 +144,31 @@ uint32_t vx_gpus_count(const struct vx_gpus *g) {
     return g->n;
 }
 
-const char *vx_gpus_name(const struct vx_gpus *g, uint32_t i) {
-    return g->gpu[i].name;
+const struct vx_gpu_card *vx_gpus_card(const struct vx_gpus *g, uint32_t i) {
+    return &g->gpu[i].card;
 }
 
-const char *vx_gpus_uuid(const struct vx_gpus *g, uint32_t i) {
-    return g->gpu[i].uuid;
+const char *vx_xid_fault(uint32_t xid) {
+    static const struct {
+        uint32_t xid;
+        const char *words;
+    } known[] = {
+        {48, "an uncorrectable memory error"},
+        {62, "its internal micro-controller halted"},
+        {64, "a failed repair of its memory"},
+        {74, "an NVLink error"},
+        {79, "it has fallen off the bus"},
+        {95, "an uncontained memory error"},
+        {119, "its system processor does not answer"},
+        {120, "an error of its system processor"},
+        {140, "an unrecovered memory error"},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        if (known[i].xid == xid) {
+            return known[i].words;
+        }
+    }
+    return NULL;
 }
 
 /* --- a look --- */
@@ -245,16 +277,29 @@ static void take_events(struct vx_gpus *g) {
             if (g->gpu[k].handle == e.device) {
                 g->gpu[k].last.xid_errors++;
                 g->gpu[k].last.xid_last = (uint32_t)e.data;
+                if (vx_xid_fault((uint32_t)e.data)) {
+                    g->gpu[k].last.faults++;
+                    g->gpu[k].last.fault_last = (uint32_t)e.data;
+                }
             }
         }
     }
 }
 
+/* A GPU whose handle was never had stays lost: its name and number are not known. */
+static bool answers(const struct nvml *f, const struct gpu *gpu) {
+    struct nvml_memory m;
+    return gpu->handle && f->memory && f->memory(gpu->handle, &m) == NVML_OK;
+}
+
 void vx_gpus_look(struct vx_gpus *g, uint32_t i, bool slow, struct vx_gpu *ret) {
     struct gpu *gpu = &g->gpu[i];
     take_events(g);
-    struct vx_gpu s = {
-        .lost = gpu->last.lost, .xid_errors = gpu->last.xid_errors, .xid_last = gpu->last.xid_last};
+    struct vx_gpu s = {.lost = gpu->last.lost && !(slow && answers(&g->f, gpu)),
+                       .xid_errors = gpu->last.xid_errors,
+                       .xid_last = gpu->last.xid_last,
+                       .faults = gpu->last.faults,
+                       .fault_last = gpu->last.fault_last};
     if (!s.lost) {
         look_at_state(&g->f, gpu->handle, &s);
         look_at_activity(&g->f, gpu, &s);

@@ -46,6 +46,17 @@ struct vx_gpu {
     } process[VX_GPU_MAX_PROCESSES];
     uint32_t xid_errors; /* since the start */
     uint32_t xid_last;   /* 0: none */
+    uint32_t faults;     /* of xid_errors those that vx_xid_fault knows */
+    uint32_t fault_last; /* 0: none */
+};
+
+/* What a GPU is; does not change. */
+struct vx_gpu_card {
+    char name[96], uuid[96]; /* "?" where the library does not say */
+    uint64_t memory_bytes;   /* 0: not told */
+    int major, minor;        /* compute capability; 0: not told */
+    bool mig;                /* split into instances: programs see those, not the GPU */
+    bool lost;               /* already when the library was opened */
 };
 
 /* library: a file name, or NULL for the driver's. VX_E_UNSUPPORTED "no_nvml" where there is none or
@@ -53,11 +64,14 @@ struct vx_gpu {
 int vx_gpus_open(const char *library, struct vx_gpus **ret, struct vx_err *err);
 struct vx_gpus *vx_gpus_close(struct vx_gpus *g); /* NULL is fine; returns NULL */
 uint32_t vx_gpus_count(const struct vx_gpus *g);
-/* Borrowed; "?" where the library does not say. */
-const char *vx_gpus_name(const struct vx_gpus *g, uint32_t i);
-const char *vx_gpus_uuid(const struct vx_gpus *g, uint32_t i);
+/* Borrowed. */
+const struct vx_gpu_card *vx_gpus_card(const struct vx_gpus *g, uint32_t i);
 /* slow: PCIe and processes too, which the caller asks for less often; without it their last figures
- * stand. */
+ * stand. A lost GPU is asked again in slow looks only, and is lost no more once it answers. */
 void vx_gpus_look(struct vx_gpus *g, uint32_t i, bool slow, struct vx_gpu *ret);
+
+/* What an Xid says about the GPU itself, in words; NULL for those that a program brings upon itself
+ * (13, 31, 43, ...) and for unknown ones: NVIDIA, "Xid Errors". */
+const char *vx_xid_fault(uint32_t xid);
 
 #endif

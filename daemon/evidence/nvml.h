@@ -10,7 +10,7 @@ typedef void *nvml_event_set;
 
 enum { NVML_OK = 0, NVML_LOST = 15 };
 enum { NVML_SENSOR_GPU = 0, NVML_CLOCK_SM = 1, NVML_PCIE_TX = 0, NVML_PCIE_RX = 1 };
-enum { NVML_EVENT_XID = 8 };
+enum { NVML_EVENT_XID = 8, NVML_MIG_ON = 1 };
 /* Reasons for lower clocks. */
 enum {
     NVML_REASON_SW_POWER = 0x04,
@@ -62,6 +62,8 @@ struct nvml_gpm_get {
     X(by_index, "nvmlDeviceGetHandleByIndex_v2", (unsigned, nvml_device *))                        \
     X(name, "nvmlDeviceGetName", (nvml_device, char *, unsigned))                                  \
     X(uuid, "nvmlDeviceGetUUID", (nvml_device, char *, unsigned))                                  \
+    X(capability, "nvmlDeviceGetCudaComputeCapability", (nvml_device, int *, int *))               \
+    X(mig, "nvmlDeviceGetMigMode", (nvml_device, unsigned *, unsigned *))                          \
     X(utilisation, "nvmlDeviceGetUtilizationRates", (nvml_device, struct nvml_utilisation *))      \
     X(memory, "nvmlDeviceGetMemoryInfo", (nvml_device, struct nvml_memory *))                      \
     X(power, "nvmlDeviceGetPowerUsage", (nvml_device, unsigned *))                                 \

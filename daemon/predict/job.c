@@ -103,6 +103,11 @@ static bool on_crashed(void *ctx, const json_t *evidence, bool had_new_case) {
     return vx_journal_crash(j->o->journal, evidence, had_new_case);
 }
 
+static void on_device_lost(void *ctx, const json_t *evidence) {
+    struct job *j = ctx;
+    j->o->device_lost(j->o->ctx, evidence);
+}
+
 int vx_predict_job(const struct vx_predict_job *o, enum vx_session_end *ret_end,
                    json_t **ret_result, struct vx_err *err) {
     struct job j = {.o = o};
@@ -117,9 +122,12 @@ int vx_predict_job(const struct vx_predict_job *o, enum vx_session_end *ret_end,
     if (rc == VX_OK) {
         struct vx_predict_run run = {.brief = brief,
                                      .mailbox = o->mailbox,
+                                     .device = o->device,
+                                     .gpu = o->gpu,
                                      .memory_limit = o->memory_limit,
                                      .line = on_line,
                                      .crashed = on_crashed,
+                                     .device_lost = o->device_lost ? on_device_lost : NULL,
                                      .ctx = &j};
         rc = vx_predict_run(&run, ret_end, ret_result, err);
     }

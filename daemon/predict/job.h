@@ -11,7 +11,11 @@ struct vx_predict_job {
     const char *brief_path;
     const struct vx_journal *journal;
     struct vx_session_mailbox *mailbox;
-    uint64_t memory_limit; /* of the process; 0: none */
+    const char *device, *gpu; /* struct vx_session_options */
+    uint64_t memory_limit;    /* of the process; 0: none */
+    /* struct vx_session_events */
+    void (*device_lost)(void *ctx, const json_t *evidence);
+    void *ctx; /* of device_lost */
 };
 
 /* As vx_session_run. */

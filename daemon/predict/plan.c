@@ -114,6 +114,9 @@ static json_t *folds_of(const struct vx_job_spec *s) {
     return list;
 }
 
+static const char *const precisions[] = {
+    [VX_SPEC_PRECISION_AUTO] = "auto", [VX_SPEC_FP32] = "fp32", [VX_SPEC_BF16] = "bf16"};
+
 static int write_brief(const struct vx_job_spec *s, const struct places *p, int64_t job_id,
                        const char *job_dir, const struct vx_config *c, const char *path,
                        struct vx_err *err) {
@@ -128,8 +131,7 @@ static int write_brief(const struct vx_job_spec *s, const struct places *p, int6
         "folds", folds_of(s), "checkpoint", s->predict.checkpoint, "mirroring",
         (int)s->inference.mirroring, "step_size", s->inference.step_size, "save_probabilities",
         (int)s->inference.save_probabilities, "device", s->resources.device, "precision",
-        s->precision == VX_SPEC_BF16 ? "bf16" : "fp32", "threads", (json_int_t)threads, "nice",
-        CHILD_NICE);
+        precisions[s->precision], "threads", (json_int_t)threads, "nice", CHILD_NICE);
     return own && brief ? vx_json_write_file(path, brief, err)
                         : vx_fail(err, VX_E_NOMEM, NULL, "planning");
 }

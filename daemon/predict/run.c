@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/own.h"
+#include "daemon/session/death.h"
 #include "daemon/session/proc.h"
 
 #include <errno.h>
@@ -31,6 +32,7 @@ struct running {
     struct vx_err said; /* by the process, in its {"error": ...} line */
     bool said_retry;
     bool stopping, cancelling;
+    bool device_gone; /* somebody knows */
     bool ended;
     enum vx_session_end end;
     struct vx_err failure;
@@ -90,14 +92,16 @@ static void add_folds(struct args *a, const json_t *folds) {
     vx_buf_release(&list);
 }
 
-static void make_args(const json_t *brief, struct args *a) {
+static void make_args(const struct vx_predict_run *o, struct args *a) {
+    const json_t *brief = o->brief;
     char number[32];
     add(a, "predict");
     add_text(a, brief, "input", "--input");
     add_text(a, brief, "output", "--output");
     add_text(a, brief, "model", "--model");
     add_text(a, brief, "checkpoint", "--checkpoint");
-    add_text(a, brief, "device", "--device");
+    add(a, "--device");
+    add(a, o->device ? o->device : json_string_value(json_object_get(brief, "device")));
     add_text(a, brief, "precision", "--precision");
     add_folds(a, json_object_get(brief, "folds"));
     snprintf(number, sizeof number, "%.17g",
@@ -116,8 +120,10 @@ static void make_args(const json_t *brief, struct args *a) {
 static int spawn(struct running *r, struct vx_err *err) {
     const json_t *brief = r->o->brief;
     struct args args = {0};
-    make_args(brief, &args);
-    static const char *const env[] = {"OMP_WAIT_POLICY=passive", NULL};
+    make_args(r->o, &args);
+    char visible[160];
+    snprintf(visible, sizeof visible, "CUDA_VISIBLE_DEVICES=%s", r->o->gpu ? r->o->gpu : "");
+    const char *const env[] = {"OMP_WAIT_POLICY=passive", r->o->gpu ? visible : NULL, NULL};
     struct vx_proc_options options = {
         .args = args.v,
         .env = env,
@@ -140,10 +146,12 @@ static int spawn(struct running *r, struct vx_err *err) {
 
 static void take_error(struct running *r, const json_t *error) {
     const char *code = "", *message = "", *where = "";
-    json_unpack((json_t *)error, "{s?s, s?s, s?s}", "code", &code, "message", &message, "where",
-                &where);
+    int native = 0;
+    json_unpack((json_t *)error, "{s?s, s?s, s?s, s?i}", "code", &code, "message", &message,
+                "where", &where, "native", &native);
     vx_fail(&r->said, VX_E_INVALID, code, "%s", message);
     vx_err_at(&r->said, "%s", where);
+    r->said.native = native;
     /* "stopped" without our asking: somebody else's signal */
     r->said_retry = json_is_true(json_object_get(error, "retry")) || strcmp(code, "stopped") == 0;
 }
@@ -181,14 +189,26 @@ static void on_line(void *ctx, const char *text, size_t len) {
 
 /* --- its end --- */
 
-static void on_crash(struct running *r, const struct vx_proc_end *end) {
+static json_t *evidence_of(struct running *r, const struct vx_proc_end *end) {
     const char *name = end->signal ? strsignal(end->signal) : "";
     const char *words = r->said.text[0] ? r->said.text : vx_proc_last_words(&r->proc);
-    vx_auto_json json_t *evidence =
-        json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:s}", "role", "predict", "exit_status",
-                  end->exit_status, "signal", end->signal, "signal_name", name ? name : "", "code",
-                  r->said.reason, "message", words, "max_rss_bytes", (json_int_t)end->max_rss_bytes,
-                  "case", r->case_name);
+    return json_pack("{s:s, s:i, s:i, s:s, s:s, s:s, s:I, s:s}", "role", "predict", "exit_status",
+                     end->exit_status, "signal", end->signal, "signal_name", name ? name : "",
+                     "code", r->said.reason, "message", words, "max_rss_bytes",
+                     (json_int_t)end->max_rss_bytes, "case", r->case_name);
+}
+
+static void on_device_lost(struct running *r, const struct vx_proc_end *end) {
+    vx_auto_json json_t *evidence = evidence_of(r, end);
+    vx_fail(&r->failure, VX_E_DEVICE, "device_lost", "%s",
+            r->device_gone ? "the device is gone" : r->said.text);
+    r->o->device_lost(r->o->ctx, evidence);
+    finish(r, VX_SESSION_DEVICE_LOST);
+}
+
+static void on_crash(struct running *r, const struct vx_proc_end *end) {
+    vx_auto_json json_t *evidence = evidence_of(r, end);
+    const char *words = r->said.text[0] ? r->said.text : vx_proc_last_words(&r->proc);
     vx_log_warn("predict", "crashed exit_status=%d signal=%d case=\"%s\" said=\"%s\"",
                 end->exit_status, end->signal, r->case_name, words);
     bool go_on = r->o->crashed(r->o->ctx, evidence, r->new_case);
@@ -213,6 +233,8 @@ static void on_end(struct running *r, const struct vx_proc_end *end) {
         finish(r, VX_SESSION_CANCELLED);
     } else if (r->stopping) {
         finish(r, VX_SESSION_STOPPED);
+    } else if (r->o->device_lost && (r->device_gone || vx_death_by_device(&r->said))) {
+        on_device_lost(r, end);
     } else if (end->exit_status == 1 && r->said.code && !r->said_retry) {
         fail(r, &r->said);
     } else {
@@ -227,7 +249,14 @@ static void take_requests(struct running *r) {
     ssize_t n = read(r->o->mailbox->eventfd, &count, sizeof count);
     (void)n;
     unsigned requests = atomic_exchange(&r->o->mailbox->requests, 0);
-    if (!(requests & (VX_SESSION_STOP | VX_SESSION_CANCEL))) {
+    if (requests & VX_SESSION_DEVICE_GONE) {
+        r->device_gone = true;
+        vx_proc_signal(&r->proc, SIGKILL);
+        if (!vx_proc_running(&r->proc) && r->o->device_lost) {
+            on_device_lost(r, &(struct vx_proc_end){0});
+        }
+    }
+    if (r->ended || !(requests & (VX_SESSION_STOP | VX_SESSION_CANCEL))) {
         return;
     }
     bool cancel = requests & VX_SESSION_CANCEL;
@@ -305,7 +334,7 @@ int vx_predict_run(const struct vx_predict_run *run, enum vx_session_end *ret_en
     vx_proc_release(&r->proc);
     *ret_end = r->end;
     int rc = r->end == VX_SESSION_FAILED ? r->failure.code : VX_OK;
-    if (rc != VX_OK && err) {
+    if ((rc != VX_OK || r->end == VX_SESSION_DEVICE_LOST) && err) {
         *err = r->failure;
     }
     *ret_result = json_incref(r->result);

@@ -9,12 +9,15 @@
 struct vx_predict_run {
     const json_t *brief;                /* plan.h; borrowed */
     struct vx_session_mailbox *mailbox; /* stop and cancel */
+    const char *device, *gpu;           /* struct vx_session_options */
     uint64_t memory_limit;              /* of the process, bytes; 0: none */
     /* One JSON line of the process. Borrowed. */
     void (*line)(void *ctx, const json_t *line);
     /* It crashed; evidence as session/supervisor.h has it, with the case in the network. False
      * where the job must not go on. */
     bool (*crashed)(void *ctx, const json_t *evidence, bool had_new_case);
+    /* struct vx_session_events */
+    void (*device_lost)(void *ctx, const json_t *evidence);
     void *ctx;
 };
 

@@ -4,12 +4,15 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/own.h"
+#include "db/epoch.h"
 #include "db/event.h"
 #include "db/job.h"
 #include "db/store.h"
 
+#include <math.h>
 #include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define AGAIN_MS 1000 /* between two tries of the store */
 
@@ -58,6 +61,83 @@ void vx_journal_note(const struct vx_journal *j, struct vx_note n) {
             note_done(rc, &err, note);
         }
     }
+}
+
+/* --- epochs --- */
+
+static double real_of(const json_t *line, const char *key) {
+    const json_t *v = json_object_get(line, key);
+    return json_is_number(v) ? json_number_value(v) : NAN;
+}
+
+static void epoch_done(int rc, const struct vx_err *err, void *arg) {
+    struct vx_epoch *e = arg;
+    if (rc != VX_OK) {
+        vx_log_warn("worker", "store_failed job=%lld text=\"%s\"", (long long)e->job_id, err->text);
+    }
+    free(e->dice);
+    free(e->phases);
+    free(e);
+}
+
+static int epoch_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    return vx_db_epoch_add(db, arg, err);
+}
+
+void vx_journal_epoch(const struct vx_journal *j, const json_t *line) {
+    struct vx_epoch *e = calloc(1, sizeof *e);
+    struct vx_err err = {0};
+    if (!e) {
+        return;
+    }
+    *e = (struct vx_epoch){.job_id = j->job,
+                           .epoch = (int)json_integer_value(json_object_get(line, "epoch")),
+                           .ts_ms = (int64_t)(real_of(line, "end_time") * 1000),
+                           .train_loss = real_of(line, "train_loss"),
+                           .val_loss = real_of(line, "val_loss"),
+                           .ema = real_of(line, "ema_dice"),
+                           .lr = real_of(line, "lr"),
+                           .seconds = real_of(line, "seconds"),
+                           .loader_wait = real_of(line, "loader_wait_ratio"),
+                           .dice = json_dumps(json_object_get(line, "dice"), JSON_COMPACT),
+                           .phases = json_dumps(json_object_get(line, "phases"), JSON_COMPACT)};
+    int rc = vx_store_submit(j->store, epoch_op, e, epoch_done, &err);
+    if (rc != VX_OK) {
+        epoch_done(rc, &err, e);
+    }
+}
+
+/* --- devices --- */
+
+struct has {
+    int64_t job;
+    const char *event;
+    bool found;
+};
+
+static int has_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    struct has *h = arg;
+    return vx_db_event_has(db, h->job, h->event, &h->found, err);
+}
+
+bool vx_journal_has(const struct vx_journal *j, const char *event) {
+    struct has h = {j->job, event, false};
+    struct vx_err err = {0};
+    if (vx_store_call(j->store, has_op, &h, &err) != VX_OK) {
+        vx_log_warn("worker", "store_failed job=%lld text=\"%s\"", (long long)j->job, err.text);
+    }
+    return h.found;
+}
+
+void vx_journal_device_lost(const struct vx_journal *j, const json_t *evidence, const char *device,
+                            const char *uuid, const struct vx_err *why) {
+    vx_auto_json json_t *data = json_copy((json_t *)evidence);
+    json_object_set_new(data, "device", json_string(device));
+    json_object_set_new(data, "uuid", json_string(uuid));
+    json_object_set_new(data, "code", json_string(why->reason));
+    json_object_set_new(data, "message", json_string(why->text));
+    vx_journal_note(j, (struct vx_note){.event = strdup("device_lost"),
+                                        .data = json_dumps(data, JSON_COMPACT)});
 }
 
 /* --- crashes --- */
@@ -155,6 +235,11 @@ static void set_change(enum vx_session_end end, const struct vx_err *err, const 
         c->to = VX_JOB_QUEUED;
         c->reason_code = "daemon_stopped";
         c->reason_message = "the daemon was stopped; the job resumes from its checkpoint";
+        break;
+    case VX_SESSION_DEVICE_LOST:
+        c->to = VX_JOB_QUEUED;
+        c->reason_code = "device_lost";
+        c->reason_message = message;
         break;
     case VX_SESSION_CANCELLED:
         c->to = VX_JOB_CANCELLED;

@@ -30,6 +30,13 @@ struct vx_note {
 };
 
 void vx_journal_note(const struct vx_journal *j, struct vx_note note);
+/* The row of a finished epoch, from the line of step that tells of it. */
+void vx_journal_epoch(const struct vx_journal *j, const json_t *line);
+/* Has the job an event of that type, all notes before included? */
+bool vx_journal_has(const struct vx_journal *j, const char *event);
+/* An event of that type: the evidence with the device's name and UUID, and why it is lost. */
+void vx_journal_device_lost(const struct vx_journal *j, const json_t *evidence, const char *device,
+                            const char *uuid, const struct vx_err *why);
 /* The store counts the crash (db/job.h). True where the job may go on; it is in state running
  * then. */
 bool vx_journal_crash(const struct vx_journal *j, const json_t *evidence, bool had_new_checkpoint);

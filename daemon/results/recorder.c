@@ -210,6 +210,9 @@ void vx_recorder_line(struct vx_recorder *r, const json_t *line) {
                         json_is_true(json_object_get(line, "resumed")) ? "Resuming" : "Starting",
                         (long long)json_integer_value(json_object_get(line, "epoch")),
                         (long long)json_integer_value(json_object_get(line, "batches")));
+    } else if (strcmp(event, "trajectory") == 0) {
+        const char *why = json_string_value(json_object_get(line, "message"));
+        vx_recorder_say(r, "the trajectory is approximate from here on: %s", why ? why : "?");
     } else if (strcmp(event, "phase") == 0) {
         const char *phase = json_string_value(json_object_get(line, "phase"));
         vx_recorder_say(r, "phase: %s", phase ? phase : "?");

@@ -122,8 +122,10 @@ int vx_alone_prepare(struct vx_alone *a, atomic_bool *stop, struct vx_err *err) 
     }
     vx_auto_free char *plans_text = json_dumps(a->plans, JSON_COMPACT);
     vx_auto_free char *print_text = json_dumps(a->fingerprint, JSON_COMPACT);
-    struct vx_resolve_input in = {0,          a->spec_text, a->job_dir, a->raw_dir,
-                                  plans_text, print_text,   &a->config, true};
+    struct vx_resolve_input in = {
+        0,          a->spec_text, a->job_dir,
+        a->raw_dir, plans_text,   print_text,
+        &a->config, true,         strncmp(a->spec.resources.device, "cuda", 4) == 0};
     int rc = vx_resolve(&in, &a->resolved, err);
     if (rc != VX_OK || a->resolved.complete) {
         return rc;

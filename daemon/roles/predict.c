@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "base/io.h"
 #include "base/own.h"
+#include "daemon/devices/precision.h"
 #include "daemon/roles/crew.h"
 #include "daemon/roles/predict_args.h"
 #include "daemon/roles/say.h"
@@ -159,14 +160,14 @@ static int open_device(struct prediction *p, struct vx_err *err) {
         return rc;
     }
     vx_device_describe(p->device, &info);
-    bool bf16 = strcmp(p->args.precision, "bf16") == 0;
-    if (bf16 && !info.bf16) {
-        return vx_fail(err, VX_E_UNSUPPORTED, "precision_unsupported",
-                       "%s (%s) has no bf16 arithmetic; use --precision fp32", info.name,
-                       info.model);
+    int precision;
+    rc = vx_precision_choose(p->args.precision, &info, &precision, err);
+    if (rc != VX_OK) {
+        return rc;
     }
+    p->args.precision = vx_precision_word(precision);
     struct vx_ensemble_options e = {.device = p->device,
-                                    .precision = bf16 ? VX_BF16 : VX_FP32,
+                                    .precision = precision,
                                     .no_mirroring = p->args.no_mirroring,
                                     .step = p->args.step};
     return vx_ensemble_create(p->model, &e, &p->ensemble, err);

@@ -30,7 +30,7 @@ static const char usage[] =
     "  --no-mirroring         a half to an eighth of the time\n"
     "  --save-probabilities   also CASE.npz and CASE.pkl, for nnUNetv2_ensemble\n"
     "  --continue             keep what an earlier run with the same model has finished\n"
-    "  --threads N, --device cpu, --precision fp32|bf16\n";
+    "  --threads N, --device cpu, --precision auto|fp32|bf16\n";
 
 /* Where the model lies by its parts. */
 struct parts {
@@ -170,7 +170,7 @@ static bool take(int opt, const char *value, struct vx_predict_args *a) {
         return true;
     case PRECISION:
         a->precision = value;
-        return one_of(value, "fp32", "bf16");
+        return strcmp(value, "auto") == 0 || one_of(value, "fp32", "bf16");
     default:
         return false;
     }
@@ -201,7 +201,7 @@ static int wrong_usage(const char *option, const char *value) {
 int vx_predict_args_read(int argc, char **argv, struct vx_predict_args *ret, int *ret_status,
                          struct vx_err *err) {
     struct vx_predict_args a = {
-        .checkpoint = "final", .device = "cpu", .precision = "fp32", .step = 0.5};
+        .checkpoint = "final", .device = "cpu", .precision = "auto", .step = 0.5};
     struct parts parts = {.trainer = "voxeld", .plans = "nnUNetPlans"};
     int opt, index = 0, status = -1;
     while (status < 0 && (opt = getopt_long(argc, argv, "", options, &index)) != -1) {

@@ -1,8 +1,8 @@
 /* How a verb talks to whoever started it: one JSON object per line on stdout, flushed at once;
  * problems as
- * {"error": {"code", "message", "where", "status", "retry"}}: code is the reason's word, status the
- * kind of error (vx_status_word), retry: another process may do better. Thread: main thread of a
- * role. */
+ * {"error": {"code", "message", "where", "status", "retry", "native"}}: code is the reason's word,
+ * status the kind of error (vx_status_word), retry: another process may do better, native: the
+ * number of the library that failed, 0 where there is none. Thread: main thread of a role. */
 #ifndef VX_DAEMON_ROLES_SAY_H
 #define VX_DAEMON_ROLES_SAY_H
 

@@ -1,4 +1,5 @@
-/* voxeld step --brief FILE: the training process of a session (internal). It holds the device.
+/* voxeld step --brief FILE [--device NAME]: the training process of a session (internal). It holds
+ * the device.
  *
  * Lines on stdout: "network", "loaded" {q, batches, epoch, resumed}, "phase", "epoch", "checkpoint"
  * and "best" {path, batches}, "case", "result", "stopped". SIGTERM: checkpoint and exit 0. Exit 1
@@ -14,6 +15,7 @@
 #include "base/log.h"
 #include "base/own.h"
 #include "daemon/bench/paced.h"
+#include "daemon/devices/precision.h"
 #include "daemon/roles/say.h"
 #include "daemon/session/brief.h"
 #include "daemon/session/live.h"
@@ -89,22 +91,14 @@ static int map_memory(struct step *s, struct vx_err *err) {
 static int open_device(struct step *s, struct vx_err *err) {
     struct vx_device_options options = {.threads = s->brief->threads, .deterministic = true};
     int rc = s->brief->bench ? vx_step_bench_open(s, err) : VX_OK;
-    const char *name = s->brief->bench ? VX_PACED_DEVICE : s->brief->device;
+    const char *name = s->brief->bench ? VX_PACED_DEVICE : s->device_name;
     rc = rc == VX_OK ? vx_device_open(name, &options, &s->device, err) : rc;
     if (rc != VX_OK) {
         return rc;
     }
     struct vx_device_info info;
     vx_device_describe(s->device, &info);
-    bool bf16 = strcmp(s->brief->precision, "bf16") == 0;
-    if (bf16 && !info.bf16) {
-        return vx_fail(
-            err, VX_E_UNSUPPORTED, "precision_unsupported",
-            "%s (%s) has no bf16 arithmetic; ask for \"precision\": \"fp32\" or \"auto\"",
-            info.name, info.model);
-    }
-    s->precision = bf16 ? VX_BF16 : VX_FP32;
-    return VX_OK;
+    return vx_precision_choose(s->brief->precision, &info, &s->precision, err);
 }
 
 /* A pretended device computes nothing: the narrowest network of the plan's shape will do. */
@@ -155,7 +149,7 @@ static json_t *environment(const struct step *s) {
     return json_pack("{s:s, s:s, s:s, s:s, s:s, s:i, s:s}", "build", VX_VERSION "+" VX_COMMIT,
                      "library", info.library, "isa", info.isa, "device", info.name, "model",
                      info.model, "threads", info.threads, "precision",
-                     s->precision == VX_BF16 ? "bf16" : "fp32");
+                     vx_precision_word(s->precision));
 }
 
 /* What the parameters belong to: all that a prediction needs to know of them beside the plan. */
@@ -178,7 +172,7 @@ static void say_network(const struct step *s) {
     vx_say(json_pack("{s:s, s:I, s:s, s:s, s:s, s:s, s:i, s:s}", "event", "network", "parameters",
                      (json_int_t)vx_oplist_param_count(s->net), "device", info.name, "model",
                      info.model, "isa", info.isa, "library", info.library, "threads", info.threads,
-                     "precision", s->precision == VX_BF16 ? "bf16" : "fp32"));
+                     "precision", vx_precision_word(s->precision)));
 }
 
 /* --- news from the engine --- */
@@ -290,6 +284,11 @@ static int train(struct step *s, struct vx_err *err) {
         network = network_words(s, s->recipe);
         rc = open_train(s, source, env, network, vx_recipe_view(s->recipe)->digest, err);
     }
+    const char *why;
+    if (rc == VX_OK && vx_train_approximate(s->train, &why)) {
+        vx_say(json_pack("{s:s, s:s, s:s}", "event", "trajectory", "trajectory", "approximate",
+                         "message", why));
+    }
     if (rc == VX_OK) {
         rc = meet_ring(s, err);
     }
@@ -300,9 +299,6 @@ static int train(struct step *s, struct vx_err *err) {
     }
     if (rc == VX_OK && !outcome.finished) {
         rc = vx_fail(err, VX_E_CANCELLED, NULL, "stopped");
-    }
-    if (rc == VX_OK && outcome.approximate) {
-        vx_say(json_pack("{s:s, s:s}", "event", "trajectory", "trajectory", "approximate"));
     }
     return rc;
 }
@@ -348,14 +344,16 @@ static void release(struct step *s) {
 
 int vx_role_step(int argc, char **argv) {
     static const struct option options[] = {{"brief", required_argument, NULL, 'b'},
+                                            {"device", required_argument, NULL, 'd'},
                                             {NULL, 0, NULL, 0}};
-    const char *path = NULL;
+    const char *path = NULL, *device = NULL;
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
         path = opt == 'b' ? optarg : path;
+        device = opt == 'd' ? optarg : device;
     }
     if (!path) {
-        fputs("voxeld step is started by a session: --brief FILE\n", stderr);
+        fputs("voxeld step is started by a session: --brief FILE [--device NAME]\n", stderr);
         return 2;
     }
     catch_signals();
@@ -364,6 +362,7 @@ int vx_role_step(int argc, char **argv) {
     struct vx_err err = {0};
     int rc = vx_brief_read(path, &s.brief, &err);
     if (rc == VX_OK) {
+        s.device_name = device ? device : s.brief->device;
         rc = run(&s, &err);
     }
     release(&s);

@@ -24,6 +24,7 @@ struct step {
     struct vx_control control;
     struct vx_timeline timeline;
     struct vx_ring ring;
+    const char *device_name; /* borrowed; the brief's, unless it was given another */
     struct vx_device *device;
     struct vx_recipe *recipe; /* the brief's */
     struct vx_plans *plans;

@@ -52,6 +52,27 @@ bool vx_death_by_work(const char *reason, const char *error) {
            strcmp(error, vx_status_word(VX_E_NOMEM)) != 0;
 }
 
+bool vx_death_by_device(const struct vx_err *said) {
+    static const int kernels[] = {
+        700, /* illegal address */
+        702, /* launch timeout */
+        709, /* context destroyed */
+        710, /* device-side assert */
+        714, /* hardware stack error */
+        715, /* illegal instruction */
+        716, /* misaligned address */
+        717, /* invalid address space */
+        718, /* invalid program counter */
+        719, /* launch failure */
+    };
+    bool own = false;
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        own |= said->native == kernels[i];
+    }
+    return strcmp(said->reason, "no_gpu") == 0 ||
+           (strcmp(said->reason, "device_lost") == 0 && !own);
+}
+
 void vx_oom_watch_start(struct vx_oom_watch *w, const char *root, uint64_t now_ns) {
     *w = (struct vx_oom_watch){.rolled_ns = now_ns};
     w->known = vx_budget_oom_kills(root, &w->explained);

@@ -9,6 +9,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct vx_err;
+
 /* Reasons in the words of voxeld_worker_restarts_total{reason} and of the event worker_lost:
  *   killed      by a signal from outside (SIGKILL, SIGTERM, ...)
  *   oom_killed  by the kernel, for lack of memory
@@ -26,6 +28,11 @@ const char *vx_death_reason(const struct vx_proc_end *end, const char *error, bo
 /* May what the process was working on be to blame? Not for a kill from outside or a lack of memory.
  */
 bool vx_death_by_work(const char *reason, const char *error);
+
+/* Is it the device that failed, by the error that a process said? Reason "device_lost" or "no_gpu",
+ * but for what its own kernels may have done (an illegal address, say: native is CUDA's number):
+ * that ends the process, and the GPU is as good as before. */
+bool vx_death_by_device(const struct vx_err *said);
 
 /* Which SIGKILLs came from the kernel: its count of them moves. Others die in the same group too
  * (a preparation), so a kill that nobody asked about is let go after two to four seconds. */

@@ -125,6 +125,7 @@ struct session {
     struct vx_oom_watch oom;
 
     bool stopping, cancelling; /* asked */
+    bool device_gone;          /* somebody knows */
     uint64_t kill_at_ns;       /* step is killed then; 0: no deadline */
     bool ended;
     enum vx_session_end end;

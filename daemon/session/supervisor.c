@@ -43,14 +43,17 @@ void session_gates(struct session *s) {
 }
 
 static int spawn_step(struct session *s, struct vx_err *err) {
-    char verb[] = "step", brief[] = "--brief", threads[48];
-    vx_auto_free char *path = strdup(s->o->brief_path);
-    if (!path) {
+    char verb[] = "step", brief[] = "--brief", device[] = "--device", threads[48], visible[160];
+    const char *wanted = s->o->device ? s->o->device : s->o->brief->device;
+    vx_auto_free char *path = strdup(s->o->brief_path), *name = strdup(wanted);
+    if (!path || !name) {
         return vx_fail(err, VX_E_NOMEM, NULL, "starting the step process");
     }
-    char *args[] = {verb, brief, path, NULL};
+    char *args[] = {verb, brief, path, device, name, NULL};
     snprintf(threads, sizeof threads, "OMP_NUM_THREADS=%d", s->o->brief->threads);
-    const char *const env[] = {"OMP_WAIT_POLICY=passive", threads, NULL};
+    snprintf(visible, sizeof visible, "CUDA_VISIBLE_DEVICES=%s", s->o->gpu ? s->o->gpu : "");
+    const char *const env[] = {"OMP_WAIT_POLICY=passive", threads, s->o->gpu ? visible : NULL,
+                               NULL};
     struct vx_proc_options options = {
         .args = args,
         .env = env,
@@ -106,9 +109,11 @@ static void try_rewind(struct session *s) {
 
 static void take_error(struct session *s, const json_t *error) {
     const char *code = "", *message = "", *where = "";
-    json_unpack((json_t *)error, "{s?s, s?s, s?s}", "code", &code, "message", &message, "where",
-                &where);
+    int native = 0;
+    json_unpack((json_t *)error, "{s?s, s?s, s?s, s?i}", "code", &code, "message", &message,
+                "where", &where, "native", &native);
     vx_fail(&s->step_error, VX_E_INVALID, code, "%s", message);
+    s->step_error.native = native;
     s->step_error_retry = json_is_true(json_object_get(error, "retry"));
     vx_err_at(&s->step_error, "%s", where);
 }
@@ -182,6 +187,15 @@ static void on_crash(struct session *s, const struct vx_proc_end *end) {
     s->restarts++;
 }
 
+/* The job is not to blame, and its checkpoint stands. */
+static void on_device_lost(struct session *s, const struct vx_proc_end *end) {
+    vx_auto_json json_t *evidence = crash_evidence(s, end);
+    vx_fail(&s->failure, VX_E_DEVICE, "device_lost", "%s",
+            s->device_gone ? "the device is gone" : s->step_error.text);
+    s->o->events.device_lost(s->o->events.ctx, evidence);
+    finish(s, VX_SESSION_DEVICE_LOST);
+}
+
 /* Errors that another process could not avoid end the job at once (roles/say.c says which are worth
  * a try). */
 static bool final_error(const struct session *s, const struct vx_proc_end *end) {
@@ -198,6 +212,8 @@ static void on_step_end(struct session *s, const struct vx_proc_end *end) {
     } else if (s->stopping) {
         finish(s,
                VX_SESSION_STOPPED); /* also where it died on the way: its last checkpoint stands */
+    } else if (s->o->events.device_lost && (s->device_gone || vx_death_by_device(&s->step_error))) {
+        on_device_lost(s, end);
     } else if (final_error(s, end)) {
         session_fail(s, &s->step_error);
     } else {
@@ -220,7 +236,14 @@ static void take_requests(struct session *s) {
         vx_log_warn("session", "step_killed job=%lld reason=hang", (long long)s->o->brief->job_id);
         vx_proc_signal(&s->step, SIGKILL);
     }
-    if (!(requests & (VX_SESSION_STOP | VX_SESSION_CANCEL))) {
+    if (requests & VX_SESSION_DEVICE_GONE) {
+        s->device_gone = true;
+        vx_proc_signal(&s->step, SIGKILL);
+        if (!vx_proc_running(&s->step) && s->o->events.device_lost) {
+            on_device_lost(s, &(struct vx_proc_end){0});
+        }
+    }
+    if (s->ended || !(requests & (VX_SESSION_STOP | VX_SESSION_CANCEL))) {
         return;
     }
     bool cancel = requests & VX_SESSION_CANCEL;
@@ -396,7 +419,7 @@ int vx_session_run(const struct vx_session_options *options, enum vx_session_end
     vx_control_close(&s->control);
     *ret_end = s->end;
     rc = s->end == VX_SESSION_FAILED ? s->failure.code : VX_OK;
-    if (rc != VX_OK && err) {
+    if ((rc != VX_OK || s->end == VX_SESSION_DEVICE_LOST) && err) {
         *err = s->failure;
     }
     if (ret_result) {

@@ -27,6 +27,9 @@ enum vx_session_request {
      * its checkpoint, which counts as a crash of its own. */
     VX_SESSION_RESTART_LOADER = 8,
     VX_SESSION_RESTART_STEP = 16,
+    /* The device is gone, whatever the trainer makes of it: it is killed, and the session ends with
+     * VX_SESSION_DEVICE_LOST. */
+    VX_SESSION_DEVICE_GONE = 32,
 };
 
 /* Knobs that turn while it runs; the samples stay the same whatever they are. In a wish, -1 leaves
@@ -57,7 +60,8 @@ enum vx_session_end {
     VX_SESSION_SUCCEEDED, /* step trained, validated and said so */
     VX_SESSION_STOPPED,   /* by VX_SESSION_STOP: resume later */
     VX_SESSION_CANCELLED,
-    VX_SESSION_FAILED, /* see err */
+    VX_SESSION_FAILED,      /* see err */
+    VX_SESSION_DEVICE_LOST, /* see err; its checkpoint stands, another device may go on */
 };
 
 /* All on the supervisor's thread. */
@@ -68,6 +72,9 @@ struct vx_session_events {
     /* Step crashed; evidence is a JSON object (borrowed): exit status, signal, last words, RSS, k.
      * Returns false where the job must not go on (third crash without a new checkpoint). */
     bool (*crashed)(void *ctx, const json_t *evidence, bool had_new_checkpoint);
+    /* The device failed (death.h), which is no crash of the job's; the session ends. evidence: as
+     * that of a crash. Borrowed. NULL: a failed device counts as a crash, for want of another. */
+    void (*device_lost)(void *ctx, const json_t *evidence);
     /* A worker died or failed; the session goes on. Borrowed: "reason" (session/death.h), exit
      * status, signal, its last words, the case, sample and file it was at, its memory. */
     void (*worker_lost)(void *ctx, const json_t *evidence);
@@ -87,12 +94,15 @@ struct vx_session_events {
 struct vx_session_options {
     const struct vx_brief *brief; /* borrowed */
     const char *brief_path;       /* children read it */
+    const char *device;           /* for device/device.h; NULL: the brief's */
+    const char *gpu; /* UUID of the one GPU that step may see, as cuda:0; NULL: no restriction */
     struct vx_session_mailbox *mailbox;
     struct vx_session_events events;
     uint64_t memory_limit; /* of step, bytes; 0: none */
 };
 
-/* VX_OK for every end but VX_SESSION_FAILED, where err holds the reason. *ret_result (may be NULL):
+/* VX_OK for every end but VX_SESSION_FAILED, where err holds the reason; it does for
+ * VX_SESSION_DEVICE_LOST as well. *ret_result (may be NULL):
  * the result object of step, new reference, or NULL. */
 int vx_session_run(const struct vx_session_options *options, enum vx_session_end *ret_end,
                    json_t **ret_result, struct vx_err *err);

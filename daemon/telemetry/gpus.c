@@ -37,12 +37,15 @@ void gpus_look(struct gpus *g, pthread_mutex_t *lock) {
         struct vx_gpu now;
         vx_gpus_look(g->source, i, slow, &now);
         pthread_mutex_lock(lock);
-        bool fell = now.lost && !g->last[i].lost;
+        bool fell = now.lost && !g->last[i].lost, back = !now.lost && g->last[i].lost;
         g->last[i] = now;
         pthread_mutex_unlock(lock);
         if (fell) {
             vx_log_err("telemetry", "gpu_lost index=%u uuid=%s xid=%u", i,
-                       vx_gpus_uuid(g->source, i), now.xid_last);
+                       vx_gpus_card(g->source, i)->uuid, now.xid_last);
+        } else if (back) {
+            vx_log_notice("telemetry", "gpu_back index=%u uuid=%s", i,
+                          vx_gpus_card(g->source, i)->uuid);
         }
     }
 }
@@ -113,7 +116,8 @@ static void write_family(const struct gpus *g, const struct family *f, bool dcgm
             headed = true;
         }
         double v = value_of(f, s) * (dcgm ? f->dcgm_scale : f->scale);
-        const char *uuid = vx_gpus_uuid(g->source, i), *model = vx_gpus_name(g->source, i);
+        const char *uuid = vx_gpus_card(g->source, i)->uuid;
+        const char *model = vx_gpus_card(g->source, i)->name;
         if (dcgm) {
             /* old boards ask for Hostname, new ones for hostname */
             vx_buf_printf(out,
@@ -131,13 +135,13 @@ static void write_faults(const struct gpus *g, struct vx_buf *out) {
                      "# TYPE voxeld_gpu_lost gauge\n");
     for (uint32_t i = 0; i < g->n; i++) {
         vx_buf_printf(out, "voxeld_gpu_lost{gpu=\"%u\",uuid=\"%s\"} %d\n", i,
-                      vx_gpus_uuid(g->source, i), g->last[i].lost);
+                      vx_gpus_card(g->source, i)->uuid, g->last[i].lost);
     }
     vx_buf_puts(out, "# HELP voxeld_gpu_xid_errors_total Xid errors since the daemon's start.\n"
                      "# TYPE voxeld_gpu_xid_errors_total counter\n");
     for (uint32_t i = 0; i < g->n; i++) {
         vx_buf_printf(out, "voxeld_gpu_xid_errors_total{gpu=\"%u\",uuid=\"%s\"} %u\n", i,
-                      vx_gpus_uuid(g->source, i), g->last[i].xid_errors);
+                      vx_gpus_card(g->source, i)->uuid, g->last[i].xid_errors);
     }
 }
 

@@ -282,6 +282,20 @@ double vx_telemetry_cpu(struct vx_telemetry *t) {
     return ratio;
 }
 
+uint32_t vx_telemetry_gpus(const struct vx_telemetry *t) {
+    return t->gpus.n;
+}
+
+const struct vx_gpu_card *vx_telemetry_gpu_card(const struct vx_telemetry *t, uint32_t i) {
+    return vx_gpus_card(t->gpus.source, i);
+}
+
+void vx_telemetry_gpu(struct vx_telemetry *t, uint32_t i, struct vx_gpu *ret) {
+    pthread_mutex_lock(&t->lock);
+    *ret = t->gpus.last[i];
+    pthread_mutex_unlock(&t->lock);
+}
+
 static void head(struct vx_buf *out, const char *name, const char *type, const char *help) {
     vx_buf_printf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
 }

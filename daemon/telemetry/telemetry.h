@@ -13,6 +13,8 @@
 
 struct vx_buf;
 struct vx_err;
+struct vx_gpu;
+struct vx_gpu_card;
 struct vx_telemetry;
 
 /* What is found out about a session. All on the telemetry thread, never after detach has returned;
@@ -80,6 +82,12 @@ json_t *vx_telemetry_bottleneck(struct vx_telemetry *t, int64_t job_id, enum vx_
  * figures not known yet are left out. New reference; NULL while the job is not attached or has not
  * begun. */
 json_t *vx_telemetry_progress(struct vx_telemetry *t, int64_t job_id);
+/* The GPUs that NVIDIA's library lists, in its order: that of nvidia-smi. */
+uint32_t vx_telemetry_gpus(const struct vx_telemetry *t);
+/* Borrowed, constant. */
+const struct vx_gpu_card *vx_telemetry_gpu_card(const struct vx_telemetry *t, uint32_t i);
+/* The last look at it, a second old at most; all 0 before the first. */
+void vx_telemetry_gpu(struct vx_telemetry *t, uint32_t i, struct vx_gpu *ret);
 /* Utilisation of the host's CPUs over the last second, 0 to 1. */
 double vx_telemetry_cpu(struct vx_telemetry *t);
 /* Prometheus text of everything measured here, appended. */

@@ -5,6 +5,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -48,6 +49,24 @@ Test(daemon_config, defaults) {
     cr_assert_eq(c.loader_workers, 0);
     cr_assert_null(c.state);
     vx_config_release(&c);
+}
+
+Test(daemon_config, devices_and_where_their_libraries_lie) {
+    struct vx_config c;
+    struct vx_err err = {0};
+    cr_assert_eq(load(no_env, &c, &err,
+                      (char *[]){"--config", "/dev/null", "--devices", "cuda:0, cpu", "--nvml",
+                                 "/x/nvml.so", "--module-dir", "/x/modules", NULL}),
+                 VX_OK, "%s", err.text);
+    cr_assert_str_eq(c.devices, "cuda:0, cpu");
+    cr_assert_str_eq(c.nvml, "/x/nvml.so");
+    cr_assert_str_eq(getenv("VOXELD_MODULE_DIR"), "/x/modules", "what the registry reads");
+    cr_assert_eq(c.device_retry, 0);
+    vx_config_release(&c);
+    cr_assert_eq(load(no_env, &c, &err,
+                      (char *[]){"--config", "/dev/null", "--device-retry", "90000", NULL}),
+                 VX_E_INVALID);
+    cr_assert_not_null(strstr(err.text, "--device-retry"), "%s", err.text);
 }
 
 Test(daemon_config, command_line_over_environment_over_file) {

@@ -43,6 +43,24 @@ Test(daemon_death, reasons_and_who_is_to_blame) {
     cr_assert_not(vx_death_by_work("failed", vx_status_word(VX_E_NOMEM)));
 }
 
+Test(daemon_death, a_device_that_failed_or_a_program_that_did) {
+    static const struct {
+        const char *reason;
+        int native;
+        bool device;
+    } ways[] = {
+        {"device_lost", 0, true},    {"device_lost", 46, true},   {"device_lost", 214, true},
+        {"device_lost", 999, true},  {"no_gpu", 0, true},         {"device_lost", 700, false},
+        {"device_lost", 719, false}, {"device_memory", 2, false}, {"", 214, false},
+    };
+    for (size_t i = 0; i < VX_COUNTOF(ways); i++) {
+        struct vx_err said = {.code = VX_E_DEVICE, .native = ways[i].native};
+        snprintf(said.reason, sizeof said.reason, "%s", ways[i].reason);
+        cr_assert_eq(vx_death_by_device(&said), ways[i].device, "%s %d", ways[i].reason,
+                     ways[i].native);
+    }
+}
+
 /* A mapped file that is cut short under its reader: what the kernel does is a bus error. */
 Test(daemon_death, a_mapping_without_its_file) {
     char path[] = "/tmp/voxeld-bus-XXXXXX";

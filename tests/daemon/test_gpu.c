@@ -62,7 +62,7 @@ Test(daemon_gpu, everything_that_a_new_chip_says) {
              "reasons=44 rx=2048 tx=10 sm=91 tensor=40 dram=35 gr=98 pid=123\n");
     struct vx_gpu s;
     cr_assert_eq(vx_gpus_count(g), 1);
-    cr_expect_str_eq(vx_gpus_name(g, 0), "Trace player");
+    cr_expect_str_eq(vx_gpus_card(g, 0)->name, "Trace player");
     vx_gpus_look(g, 0, true, &s);
     cr_expect_not(s.has & VX_GPU_ACTIVITY, "one sample is no difference");
     vx_gpus_look(g, 0, false, &s);
@@ -92,11 +92,12 @@ Test(daemon_gpu, an_old_chip_says_less_and_nothing_is_invented) {
     stop(g);
 }
 
-Test(daemon_gpu, a_gpu_that_is_lost_in_mid_run_stays_lost) {
+Test(daemon_gpu, a_lost_gpu_is_lost_until_a_slow_look_finds_it) {
     struct vx_gpus *g = play("util=50 total=1000 used=1 temp=40\n"
                              "util=50 total=1000 used=1 temp=40 xid=79\n"
                              "lost\n"
-                             "util=50 total=1000 used=1 temp=40\n");
+                             "lost\n"
+                             "util=60 total=1000 used=1 temp=40\n");
     struct vx_gpu s;
     vx_gpus_look(g, 0, false, &s);
     cr_expect_eq(s.xid_errors, 0);
@@ -107,8 +108,53 @@ Test(daemon_gpu, a_gpu_that_is_lost_in_mid_run_stays_lost) {
     cr_expect(s.lost);
     cr_expect_eq(s.has, 0);
     vx_gpus_look(g, 0, true, &s);
-    cr_expect(s.lost);
+    cr_expect(s.lost, "asked, and it does not answer");
+    vx_gpus_look(g, 0, false, &s);
+    cr_expect(s.lost, "not asked");
+    vx_gpus_look(g, 0, true, &s);
+    cr_expect_not(s.lost);
+    cr_expect_float_eq(s.utilisation, 0.6, 1e-12);
+    cr_expect_eq(s.faults, 1, "the error is not forgotten");
     stop(g);
+}
+
+Test(daemon_gpu, two_gpus_and_what_they_are) {
+    struct vx_gpus *g = play("util=50 total=1000 used=1 cc=90\n"
+                             "util=50 total=1000 used=1 cc=90\n"
+                             "@1 util=10 total=2000 used=5 cc=75 mig=1\n"
+                             "@1 util=10 total=2000 used=5 xid=31\n"
+                             "@1 util=10 total=2000 used=5 xid=95\n"
+                             "@1 util=20 total=2000 used=6\n");
+    struct vx_gpu s;
+    cr_assert_eq(vx_gpus_count(g), 2);
+    const struct vx_gpu_card *a = vx_gpus_card(g, 0), *b = vx_gpus_card(g, 1);
+    cr_expect_str_eq(a->uuid, "GPU-trace");
+    cr_expect_str_eq(b->uuid, "GPU-trace-1");
+    cr_expect_eq(a->memory_bytes, 1000);
+    cr_expect_eq(b->memory_bytes, 2000);
+    cr_expect(a->major == 9 && a->minor == 0 && b->major == 7 && b->minor == 5);
+    cr_expect(!a->mig && b->mig && !a->lost && !b->lost);
+    for (int i = 0; i < 4; i++) {
+        vx_gpus_look(g, 1, false, &s);
+    }
+    vx_gpus_look(g, 1, false, &s);
+    cr_expect_eq(s.xid_errors, 2);
+    cr_expect_eq(s.faults, 1, "31 is a program's own");
+    cr_expect_eq(s.fault_last, 95);
+    cr_expect_eq(s.memory_used, 6);
+    vx_gpus_look(g, 0, false, &s);
+    cr_expect_eq(s.xid_errors, 0, "the other's");
+    cr_expect_eq(s.memory_used, 1);
+    stop(g);
+}
+
+Test(daemon_gpu, which_errors_are_the_gpus_own) {
+    static const uint32_t programs[] = {0, 13, 31, 43, 45, 94, 999};
+    for (size_t i = 0; i < sizeof programs / sizeof *programs; i++) {
+        cr_expect_null(vx_xid_fault(programs[i]), "%u", programs[i]);
+    }
+    cr_expect_str_eq(vx_xid_fault(79), "it has fallen off the bus");
+    cr_expect_not_null(vx_xid_fault(48));
 }
 
 Test(daemon_gpu, metrics_under_our_names_and_nvidias) {

@@ -361,3 +361,46 @@ Test(db_job, idempotency_keys_are_per_scope_and_body) {
     cr_assert_eq(vx_db_idem_find(f.reader, &other_scope, &id, NULL), VX_E_NOT_FOUND);
     fixture_close(&f);
 }
+
+struct waits_args {
+    int64_t id;
+    const char *code, *message;
+};
+
+static int waits_op(struct vx_db *db, void *arg, struct vx_err *err) {
+    const struct waits_args *a = arg;
+    return vx_db_job_waits(db, a->id, a->code, a->message, err);
+}
+
+Test(db_job, only_a_ready_job_is_told_why_it_waits) {
+    struct fixture f = fixture_open();
+    for (int state = 0; state < VX_JOB_STATES; state++) {
+        struct waits_args a = {job_in(f.store, (enum vx_job_state)state), "no_healthy_device",
+                               "cuda:0 is lost"};
+        struct vx_job before, after;
+        cr_assert_eq(vx_db_job_get(f.reader, a.id, &before, NULL), VX_OK);
+        cr_assert_eq(vx_store_call(f.store, waits_op, &a, NULL), VX_OK);
+        cr_assert_eq(vx_db_job_get(f.reader, a.id, &after, NULL), VX_OK);
+        bool told = state == VX_JOB_READY, has = true;
+        cr_assert_eq(vx_db_event_has(f.reader, a.id, "trajectory", &has, NULL), VX_OK);
+        cr_expect_not(has);
+        cr_assert_eq(vx_db_event_has(f.reader, a.id, "state", &has, NULL), VX_OK);
+        cr_expect(has);
+        cr_expect_eq(after.version, before.version + told);
+        cr_expect_eq(strcmp(after.reason_code, "no_healthy_device") == 0, told);
+        cr_expect_eq(after.state, before.state);
+        if (told) {
+            cr_expect_str_eq(after.reason_message, "cuda:0 is lost");
+            cr_assert_eq(vx_store_call(f.store, waits_op, &a, NULL), VX_OK);
+            a.code = a.message = "";
+            cr_assert_eq(vx_store_call(f.store, waits_op, &a, NULL), VX_OK);
+            vx_job_release(&after);
+            cr_assert_eq(vx_db_job_get(f.reader, a.id, &after, NULL), VX_OK);
+            cr_expect_str_empty(after.reason_code);
+            cr_expect_eq(after.version, before.version + 2, "the same again is no change");
+        }
+        vx_job_release(&before);
+        vx_job_release(&after);
+    }
+    fixture_close(&f);
+}

@@ -4,65 +4,115 @@
  * $VX_NVML_TRACE names a text file. One line a look, words KEY=VALUE, any of: util (percent),
  * total, used (bytes), power, cap (mW), temp, clock (MHz), reasons (hex), rx, tx (KiB/s), sm,
  * tensor, dram, gr (percent), xid (an error that happens at this look), pid (a process, with all of
- * used). A key that is absent is refused, as a chip refuses what it does not keep; "lost" means
- * that the GPU has fallen off the bus. A line "next" or each call of nvmlDeviceGetUtilizationRates
- * goes on to the next line; the last line stands for ever. Lines that begin with # are comments.
- * One GPU. */
+ * used), cc (compute capability, 90), mig (1: split into instances). A key that is absent is
+ * refused, as a chip refuses what it does not keep; "lost" means that the GPU has fallen off the
+ * bus. Each call of nvmlDeviceGetUtilizationRates, the first question of a look, goes on to the
+ * next line of that GPU; the last line stands for ever. Lines that begin with # are comments.
+ *
+ * A line belongs to GPU 0, one that begins with "@2 " to GPU 2; there are as many GPUs as lines
+ * name. With "live" on the first line the file is read again at every look, and what its last line
+ * says of a GPU holds now: a test tells it what happens by writing the file anew. */
 #include "daemon/evidence/nvml.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { REFUSED = 3, TIMEOUT = 10 };
+enum { REFUSED = 3, TIMEOUT = 10, MAX_GPUS = 4, MAX_LINES = 256 };
 
 #define EXPORT __attribute__((visibility("default")))
 
-static char lines[256][512];
-static int n_lines, at = -1;
-static int xid_told = -1;
+struct gpu {
+    char lines[MAX_LINES][512];
+    int n, at;
+    bool looking;      /* the question after the first of a look is next */
+    int line_told;     /* whose Xid was told */
+    unsigned xid_told; /* the same where lines have no lasting number */
+};
 
-static const char *now(void) {
-    return n_lines ? lines[at < 0 ? 0 : at] : "";
+static struct gpu gpus[MAX_GPUS];
+static int n_gpus;
+static bool live;
+
+static const char *now(const struct gpu *g) {
+    return g->n ? g->lines[g->at < 0 ? 0 : g->at] : "";
 }
 
 /* False where the present line has no such key. */
-static int get(const char *key, double *ret) {
+static int get(const struct gpu *g, const char *key, double *ret) {
     char word[32];
     snprintf(word, sizeof word, "%s=", key);
-    for (const char *p = now(); *p; p += strcspn(p, " "), p += strspn(p, " ")) {
+    for (const char *p = now(g); *p; p += strcspn(p, " "), p += strspn(p, " ")) {
         if (strncmp(p, word, strlen(word)) == 0) {
             *ret = strcmp(key, "reasons") == 0 ? (double)strtoul(p + strlen(word), NULL, 16)
                                                : strtod(p + strlen(word), NULL);
             return NVML_OK;
         }
     }
-    return strstr(now(), "lost") ? NVML_LOST : REFUSED;
+    return strstr(now(g), "lost") ? NVML_LOST : REFUSED;
 }
 
-static int get_unsigned(const char *key, unsigned *ret) {
+static int get_unsigned(const struct gpu *g, const char *key, unsigned *ret) {
     double x = 0;
-    int rc = get(key, &x);
+    int rc = get(g, key, &x);
     *ret = (unsigned)x;
     return rc;
+}
+
+static void take_line(char *line) {
+    line[strcspn(line, "\n")] = '\0';
+    int i = line[0] == '@' ? line[1] - '0' : 0;
+    const char *text = line[0] == '@' ? line + 3 : line;
+    if (line[0] == '#' || line[0] == '\0' || i < 0 || i >= MAX_GPUS) {
+        return;
+    }
+    n_gpus = i + 1 > n_gpus ? i + 1 : n_gpus;
+    struct gpu *g = &gpus[i];
+    if (live) {
+        g->n = g->at = 0;
+    }
+    if (g->n < MAX_LINES) {
+        snprintf(g->lines[g->n++], sizeof g->lines[0], "%s", text);
+    }
+}
+
+static bool load(void) {
+    const char *path = getenv("VX_NVML_TRACE");
+    FILE *f = path ? fopen(path, "re") : NULL;
+    char line[512];
+    while (f && fgets(line, sizeof line, f)) {
+        if (strcmp(line, "live\n") == 0) {
+            live = true;
+        } else {
+            take_line(line);
+        }
+    }
+    if (f) {
+        fclose(f);
+    }
+    return f != NULL;
+}
+
+static void go_on(struct gpu *g) {
+    if (live) {
+        load();
+    } else {
+        g->at = g->at + 1 < g->n ? g->at + 1 : g->at;
+    }
 }
 
 int nvmlInit_v2(void);
 int nvmlShutdown(void);
 EXPORT int nvmlInit_v2(void) {
-    const char *path = getenv("VX_NVML_TRACE");
-    FILE *f = path ? fopen(path, "re") : NULL;
-    if (!f) {
-        return 9; /* driver not loaded */
+    live = false;
+    n_gpus = 0;
+    for (int i = 0; i < MAX_GPUS; i++) {
+        gpus[i].n = 0;
+        gpus[i].at = gpus[i].line_told = -1;
+        gpus[i].xid_told = 0;
     }
-    n_lines = 0;
-    at = -1;
-    while (n_lines < 256 && fgets(lines[n_lines], sizeof lines[0], f)) {
-        lines[n_lines][strcspn(lines[n_lines], "\n")] = '\0';
-        n_lines += lines[n_lines][0] != '#' && lines[n_lines][0] != '\0';
-    }
-    fclose(f);
-    return NVML_OK;
+    return load() ? NVML_OK : 9; /* driver not loaded */
 }
 
 EXPORT int nvmlShutdown(void) {
@@ -74,13 +124,16 @@ EXPORT int nvmlShutdown(void) {
     EXPORT int name args
 
 DEFINE(nvmlDeviceGetCount_v2, (unsigned *n)) {
-    *n = 1;
+    *n = (unsigned)n_gpus;
     return NVML_OK;
 }
 
 DEFINE(nvmlDeviceGetHandleByIndex_v2, (unsigned i, nvml_device *ret)) {
-    *ret = lines;
-    return i == 0 ? NVML_OK : REFUSED;
+    if (i >= (unsigned)n_gpus || strstr(now(&gpus[i]), "lost")) {
+        return i < (unsigned)n_gpus ? NVML_LOST : REFUSED;
+    }
+    *ret = &gpus[i];
+    return NVML_OK;
 }
 
 DEFINE(nvmlDeviceGetName, (nvml_device d, char *buf, unsigned size)) {
@@ -90,70 +143,81 @@ DEFINE(nvmlDeviceGetName, (nvml_device d, char *buf, unsigned size)) {
 }
 
 DEFINE(nvmlDeviceGetUUID, (nvml_device d, char *buf, unsigned size)) {
-    (void)d;
-    snprintf(buf, size, "GPU-trace");
+    long i = (struct gpu *)d - gpus;
+    snprintf(buf, size, i ? "GPU-trace-%ld" : "GPU-trace", i);
     return NVML_OK;
 }
 
-/* The first question of a look. */
-DEFINE(nvmlDeviceGetUtilizationRates, (nvml_device d, struct nvml_utilisation *ret)) {
-    (void)d;
-    at = at + 1 < n_lines ? at + 1 : at;
-    ret->memory = 0;
-    return get_unsigned("util", &ret->gpu);
+DEFINE(nvmlDeviceGetCudaComputeCapability, (nvml_device d, int *major, int *minor)) {
+    unsigned cc;
+    int rc = get_unsigned(d, "cc", &cc);
+    *major = (int)cc / 10;
+    *minor = (int)cc % 10;
+    return rc;
 }
 
+DEFINE(nvmlDeviceGetMigMode, (nvml_device d, unsigned *current, unsigned *pending)) {
+    *pending = 0;
+    return get_unsigned(d, "mig", current);
+}
+
+DEFINE(nvmlDeviceGetUtilizationRates, (nvml_device d, struct nvml_utilisation *ret)) {
+    struct gpu *g = d;
+    go_on(g);
+    g->looking = true;
+    ret->memory = 0;
+    return get_unsigned(g, "util", &ret->gpu);
+}
+
+/* What a lost GPU is asked to find out whether it is back. */
 DEFINE(nvmlDeviceGetMemoryInfo, (nvml_device d, struct nvml_memory *ret)) {
-    (void)d;
+    struct gpu *g = d;
     double total = 0, used = 0;
-    int rc = get("total", &total);
-    get("used", &used);
+    if (strstr(now(g), "lost") && !g->looking) {
+        go_on(g);
+    }
+    g->looking = false;
+    int rc = get(g, "total", &total);
+    get(g, "used", &used);
     *ret = (struct nvml_memory){(unsigned long long)total, (unsigned long long)(total - used),
                                 (unsigned long long)used};
     return rc;
 }
 
 DEFINE(nvmlDeviceGetPowerUsage, (nvml_device d, unsigned *ret)) {
-    (void)d;
-    return get_unsigned("power", ret);
+    return get_unsigned(d, "power", ret);
 }
 
 DEFINE(nvmlDeviceGetEnforcedPowerLimit, (nvml_device d, unsigned *ret)) {
-    (void)d;
-    return get_unsigned("cap", ret);
+    return get_unsigned(d, "cap", ret);
 }
 
 DEFINE(nvmlDeviceGetTemperature, (nvml_device d, int sensor, unsigned *ret)) {
-    (void)d;
     (void)sensor;
-    return get_unsigned("temp", ret);
+    return get_unsigned(d, "temp", ret);
 }
 
 DEFINE(nvmlDeviceGetClockInfo, (nvml_device d, int type, unsigned *ret)) {
-    (void)d;
-    return type == NVML_CLOCK_SM ? get_unsigned("clock", ret) : REFUSED;
+    return type == NVML_CLOCK_SM ? get_unsigned(d, "clock", ret) : REFUSED;
 }
 
 DEFINE(nvmlDeviceGetCurrentClocksEventReasons, (nvml_device d, unsigned long long *ret)) {
-    (void)d;
     unsigned bits = 0;
-    int rc = get_unsigned("reasons", &bits);
+    int rc = get_unsigned(d, "reasons", &bits);
     *ret = bits;
     return rc;
 }
 
 DEFINE(nvmlDeviceGetPcieThroughput, (nvml_device d, int counter, unsigned *ret)) {
-    (void)d;
-    return get_unsigned(counter == NVML_PCIE_RX ? "rx" : "tx", ret);
+    return get_unsigned(d, counter == NVML_PCIE_RX ? "rx" : "tx", ret);
 }
 
 DEFINE(nvmlDeviceGetComputeRunningProcesses_v3,
        (nvml_device d, unsigned *count, struct nvml_process *list)) {
-    (void)d;
     unsigned pid;
     double used = 0;
-    int rc = get_unsigned("pid", &pid);
-    get("used", &used);
+    int rc = get_unsigned(d, "pid", &pid);
+    get(d, "used", &used);
     if (rc == NVML_OK && *count > 0) {
         list[0] = (struct nvml_process){pid, (unsigned long long)used, 0, 0};
         *count = 1;
@@ -165,14 +229,13 @@ DEFINE(nvmlDeviceGetComputeRunningProcesses_v3,
 }
 
 DEFINE(nvmlGpmQueryDeviceSupport, (nvml_device d, struct nvml_gpm_support *ret)) {
-    (void)d;
     double x;
-    ret->supported = get("sm", &x) == NVML_OK;
+    ret->supported = get(d, "sm", &x) == NVML_OK;
     return NVML_OK;
 }
 
 DEFINE(nvmlGpmSampleAlloc, (nvml_gpm_sample * ret)) {
-    *ret = malloc(1);
+    *ret = calloc(1, sizeof(nvml_device));
     return NVML_OK;
 }
 
@@ -182,24 +245,25 @@ DEFINE(nvmlGpmSampleFree, (nvml_gpm_sample s)) {
 }
 
 DEFINE(nvmlGpmSampleGet, (nvml_device d, nvml_gpm_sample s)) {
-    (void)d;
-    (void)s;
+    memcpy(s, &d, sizeof d);
     return NVML_OK;
 }
 
 DEFINE(nvmlGpmMetricsGet, (struct nvml_gpm_get * g)) {
+    nvml_device d;
+    memcpy(&d, g->after, sizeof d);
     for (unsigned i = 0; i < g->count; i++) {
         const char *key = g->metric[i].id == NVML_GPM_SM       ? "sm"
                           : g->metric[i].id == NVML_GPM_TENSOR ? "tensor"
                           : g->metric[i].id == NVML_GPM_DRAM   ? "dram"
                                                                : "gr";
-        g->metric[i].result = get(key, &g->metric[i].value);
+        g->metric[i].result = get(d, key, &g->metric[i].value);
     }
     return NVML_OK;
 }
 
 DEFINE(nvmlEventSetCreate, (nvml_event_set * ret)) {
-    *ret = lines;
+    *ret = gpus;
     return NVML_OK;
 }
 
@@ -214,14 +278,24 @@ DEFINE(nvmlDeviceRegisterEvents, (nvml_device d, unsigned long long types, nvml_
     return types == NVML_EVENT_XID ? NVML_OK : REFUSED;
 }
 
+/* A line is told once; in a live file an Xid is, until another or none is written. */
+static bool untold(struct gpu *g, unsigned *ret_xid) {
+    bool has = get_unsigned(g, "xid", ret_xid) == NVML_OK;
+    bool told = live ? g->xid_told == (has ? *ret_xid : 0) : g->line_told == g->at;
+    g->xid_told = has ? *ret_xid : 0;
+    g->line_told = g->at;
+    return has && !told;
+}
+
 DEFINE(nvmlEventSetWait_v2, (nvml_event_set s, struct nvml_event *ret, unsigned ms)) {
     (void)s;
     (void)ms;
-    unsigned xid;
-    if (at == xid_told || get_unsigned("xid", &xid) != NVML_OK) {
-        return TIMEOUT;
+    for (int i = 0; i < n_gpus; i++) {
+        unsigned xid;
+        if (untold(&gpus[i], &xid)) {
+            *ret = (struct nvml_event){&gpus[i], NVML_EVENT_XID, xid, 0, 0};
+            return NVML_OK;
+        }
     }
-    xid_told = at;
-    *ret = (struct nvml_event){lines, NVML_EVENT_XID, xid, 0, 0};
-    return NVML_OK;
+    return TIMEOUT;
 }

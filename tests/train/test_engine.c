@@ -180,6 +180,14 @@ Test(train_engine, another_environment_is_approximate) {
     cr_assert(not(out.approximate));
     toy_job_init(&job, dir);
     job.config.environment = now;
+    struct vx_train *t;
+    const char *why;
+    cr_assert(eq(int, vx_train_open(&job.config, &t, NULL), VX_OK));
+    cr_assert(vx_train_approximate(t, &why), "known before anything is trained");
+    cr_assert_str_eq(why, "threads was 2, is 4");
+    vx_train_close(t);
+    toy_job_init(&job, dir);
+    job.config.environment = now;
     cr_assert(eq(int, toy_job_live(&job, &out, NULL), VX_OK));
     cr_assert(out.finished);
     cr_assert(out.approximate);
