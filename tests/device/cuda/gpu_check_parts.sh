@@ -58,6 +58,11 @@ make_data() {
   fi
 }
 
+ready() { # ready NAME: waits for it; the part's limit is the limit
+  until [[ -e $work/$1.ready || -e $work/data.done ]]; do sleep 0.2; done
+  [[ -e $work/$1.ready ]]
+}
+
 wait_for_data() {
   until [[ -e $work/data.done ]]; do sleep 0.2; done
   echo "{\"check\": \"data\", \"ready_after_seconds\": $((SECONDS_AT_START + SECONDS))}"
@@ -83,7 +88,7 @@ train() { # train NAME WATCH-OPTIONS -- JOB-ARGUMENTS
 }
 
 end_to_end() {
-  [[ -e $work/ct.ready ]] || { echo '{"check": "end_to_end", "skipped": "the phantom was not prepared in time"}'; return 1; }
+  ready ct || { echo '{"check": "end_to_end", "skipped": "the phantom was not prepared"}'; return 1; }
   train end_to_end --seconds "$watched" --limit "$((LIMIT - 6))" -- Dataset901_CT 1000 6 \
     "\"plan\": {\"batch_size\": 2, \"patch_size\": [$patch], \"features_per_stage\": [$features]},"
 }
@@ -99,7 +104,7 @@ thousandths() { # thousandths KEY NETWORK PRECISION: the last figure of that nam
 
 dice() { # a schedule as long as there is time for, from the step's own time; too long a guess is corrected once
   local left=$((LIMIT - 6)) step validate epoch epochs rc=0 workers=$((cores > 3 ? cores - 2 : 2)) try
-  [[ -e $work/hippocampus.ready ]] || { echo "{\"check\": \"dice\", \"skipped\": \"no prepared $hippocampus (VOXELD_TEST_DATA)\"}"; return 1; }
+  ready hippocampus || { echo "{\"check\": \"dice\", \"skipped\": \"no prepared $hippocampus (VOXELD_TEST_DATA)\"}"; return 1; }
   ((workers < 32)) || workers=32
   step=$(thousandths train_ms "$small" '"bf16"') validate=$(thousandths validate_ms "$small" '"bf16"')
   epoch=$(((250 * ${step:-8000} + 50 * ${validate:-4000}) / 1000 + 200)) # milliseconds
@@ -174,9 +179,10 @@ limit_of() { # limit_of I: seconds
   ((limit > reserves[$1] * slower)) || limit=$((reserves[$1] * slower))
   ((limit < mosts[$1] * slower)) || limit=$((mosts[$1] * slower))
   ((limit < left)) || limit=$left
-  echo "$limit"
+  echo "$((limit > 0 ? limit : 0))"
 }
 
+# The shell of a part outlives a signal, so that what does not end with it is killed five seconds later, with the whole group.
 run_part() { # run_part I
   local rc=0 start=$SECONDS before limit
   limit=$(limit_of "$1")
@@ -185,7 +191,7 @@ run_part() { # run_part I
   if ((limit < 4)); then
     rc=124
   else
-    LIMIT=$limit SECONDS_AT_START=$SECONDS timeout -k 3 "$limit" bash -c "set -euo pipefail; ${commands[$1]}" \
+    LIMIT=$limit SECONDS_AT_START=$SECONDS timeout -k 5 "$limit" bash -c "trap : TERM; set -euo pipefail; ${commands[$1]}" \
       >>"$results" 2>>"$out/log.txt" </dev/null || rc=$?
   fi
   [[ ! -s $results || -z $(tail -c1 "$results") ]] || echo >>"$results" # a line that was cut off
@@ -199,7 +205,7 @@ run_part() { # run_part I
   page --quiet >/dev/null 2>>"$out/log.txt" || true
 }
 
-export -f ours python prepare wait_for_data job train end_to_end thousandths dice profile kernel_tables checks peer sanitized
+export -f ours python prepare ready wait_for_data job train end_to_end thousandths dice profile kernel_tables checks peer sanitized
 
 part profile 8 30 profile
 part parity 25 60 checks parity
@@ -223,11 +229,13 @@ part "sanitizer, a step" 0 60 sanitized "$check" determinism tiny 1
 part fp16 0 90 checks speed "$big" "$quick" fp16
 
 failed=0
-set -m # a group of its own, to be ended as a whole
-{ make_data || true; touch "$work/data.done"; } >>"$out/log.txt" 2>&1 </dev/null &
-maker=$!
-set +m
-trap 'kill -- -"$maker" 2>/dev/null || true' EXIT
+if [[ " ${names[*]} " =~ " data "|"end to end"|" dice " ]]; then
+  set -m # a group of its own, to be ended as a whole
+  { make_data || true; touch "$work/data.done"; } >>"$out/log.txt" 2>&1 </dev/null &
+  maker=$!
+  set +m
+  trap 'kill -- -"$maker" 2>/dev/null || true' EXIT
+fi
 for ((i = 0; i < ${#names[@]}; i++)); do run_part "$i"; done
 rc=0
 page || rc=$?

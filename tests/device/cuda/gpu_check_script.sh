@@ -74,7 +74,7 @@ SH
 #!/bin/sh
 echo "$@" >>"$PLAYED"
 case $1 in
-  dice) if [ "$5" -gt "$MOST" ]; then echo '{"check": "dice", "too_slow": true, "epoch_seconds": 2.5}'; exit 75; fi
+  dice) if [ "$3" -gt "$MOST" ]; then echo '{"check": "dice", "too_slow": true, "epoch_seconds": 2.5}'; exit 75; fi
     echo '{"check": "dice", "result": {"validation": {"mean_dice": 0.9}}}' ;;
 esac
 SH
@@ -101,7 +101,7 @@ for line in open(sys.argv[1]):
 }
 
 expect() { # expect WORDS: a line of that beginning among the limits
-  grep -q "^$1" <<<"$(limits)" || { limits >&2; echo "gpu_check_script: no $1" >&2; exit 1; }
+  grep -q "^$1" <<<"$(limits)" || { limits >&2; cat "$PLAYED" "$out/log.txt" >&2; echo "gpu_check_script: no $1" >&2; exit 1; }
 }
 
 played() {
@@ -123,7 +123,7 @@ played() {
   local start=$SECONDS
   HANG=1 BUDGET=9 run 1 --build "$work/build" --only 'parity|kernels|fp16'
   ((SECONDS - start < 60)) || { echo "gpu_check_script: $((SECONDS - start)) s of 9" >&2; exit 1; }
-  expect 'parity=[789]:137' && expect 'kernels=-\{0,1\}[0-9]:124' && expect 'fp16=-\{0,1\}[0-9]:124'
+  expect 'parity=[789]:137' && expect 'kernels=[0-3]:124' && expect 'fp16=[0-3]:124'
   python3 - "$out" <<'PY'
 import json, pathlib, sys
 [document] = [json.loads(p.read_text()) for p in pathlib.Path(sys.argv[1]).glob("2*.json")]
@@ -136,9 +136,6 @@ PY
   local home=$out
   out=$work/home run 1 --report "$home/results.jsonl"
   ls "$work"/home/2*-played.md >/dev/null
-  rc=0
-  PATH=/nonexistent "$BASH" -c '"$0" --report' scripts/gpu-check >/dev/null 2>&1 || rc=$?
-  ((rc != 0))
 }
 
 # --- a pack ---
