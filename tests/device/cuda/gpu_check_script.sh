@@ -66,7 +66,7 @@ played_build() {
 #!/bin/sh
 [ "$1" = device ] && echo '{"check": "device", "model": "played", "library": "none", "passed": true}'
 [ "$1" = parity ] && [ -n "$HANG" ] && { echo '{"check": "parity", "of": "U-Net", "passed": true}'; trap '' TERM; sleep 600; }
-[ "$1" = determinism ] && { printf '{"check": "determinism", "cut o'; exit 3; }
+[ "$1 $2" = "determinism small" ] && { printf '{"check": "determinism", "cut o'; exit 3; }
 [ "$1" = speed ] && echo "{\"check\": \"speed\", \"network\": \"$2\", \"precision\": \"${4:-bf16}\", \"train_ms\": 3.25, \"validate_ms\": 1.5}"
 exit 0
 SH
@@ -104,8 +104,16 @@ expect() { # expect WORDS: a line of that beginning among the limits
   grep -q "^$1" <<<"$(limits)" || { limits >&2; cat "$PLAYED" "$out/log.txt" >&2; echo "gpu_check_script: no $1" >&2; exit 1; }
 }
 
+play_sanitizer() { # play_sanitizer STATUS WORDS
+  mkdir -p "$work/tools"
+  printf '#!/bin/sh\necho "$VOXELD_CUDA_EAGER $@" >>"$PLAYED"\necho "%s"\nexit %d\n' "$2" "$1" >"$work/tools/compute-sanitizer"
+  chmod +x "$work/tools/compute-sanitizer"
+}
+
 played() {
   played_build
+  play_sanitizer 0 'ERROR SUMMARY: 0 errors'
+  PATH=$work/tools:$PATH
   mkdir -p "$work/data/Dataset004_Hippocampus"
   echo '{}' >"$work/data/Dataset004_Hippocampus/dataset.json"
   export VOXELD_TEST_DATA=$work/data PLAYED=$work/played MOST=40 HANG='' PYTHON
@@ -115,6 +123,14 @@ played() {
   expect 'profile=30:0' && expect 'speed,_128^3=150:0' && expect 'dice=120:0' && expect 'fp16=90:0' && expect 'determinism=30:3'
   # A schedule made from 3.25 ms a step was said to take 2.5 s an epoch: (114 - 25) / 1.0877 epochs, then (114 - 25) / 2.75.
   grep -q -- '--epochs 8[0-2] ' "$PLAYED" && grep -q -- '--epochs 3[0-2] ' "$PLAYED" || { cat "$PLAYED" >&2; exit 1; }
+  expect 'sanitizer,_kernels=90:0' && expect 'sanitizer,_a_step=60:0'
+  grep -q '^1 --error-exitcode 1 .*gpu_check determinism tiny 1$' "$PLAYED"
+  play_sanitizer 1 'Device not supported'
+  run 1 --build "$work/build" --only sanitizer
+  expect 'sanitizer,_kernels=90:77' && grep -q 'reached: compute-sanitizer: .* does not support' "$work/log"
+  play_sanitizer 1 'ERROR SUMMARY: 2 errors'
+  run 1 --build "$work/build" --only sanitizer
+  expect 'sanitizer,_kernels=90:1' && grep -q 'missed: compute-sanitizer: 0 of 2' "$work/log"
   MOST=100 run 1 --build "$work/build" --only dice
   expect 'dice=120:0'
   grep -q '"mean_dice": 0.9' "$out"/2*.json
