@@ -51,6 +51,18 @@ assert document["kernels"] == [] and "0 kernels differ" in (out / "kernels.txt")
 for word in ("no GPU", "Equal bits", "U-Net", "speed, 128^3", "## Targets", "waiting for the loader"):
     assert word in page, word
 PY
+  record_fits
+}
+
+record_fits() { # the losses in the tree are of the weights and samples that a GPU would be given
+  "$real/$here/gpu_check" record "Dataset004 3d_fullres" 2 2 "$work/record.json"
+  python3 - "$work/record.json" $here/follow-cpu-fp32.json <<'PY'
+import json, sys
+now, kept = (json.load(open(path)) for path in sys.argv[1:])
+close = lambda a, b, by: abs(a - b) <= by * abs(b)
+assert all(close(a, b, 1e-6) for a, b in zip(now["fingerprint"], kept["fingerprint"])), (now, kept["fingerprint"])
+assert len(kept["losses"]) == 200 and all(close(a, b, 1e-3) for a, b in zip(now["losses"], kept["losses"])), now
+PY
 }
 
 # --- played ---
