@@ -12,10 +12,19 @@ bool check_parity(const char *device);
 bool check_determinism(const char *device, const char *network, int steps);
 /* Steps as one graph and step by step: equal bits; milliseconds of both. */
 bool check_graph(const char *device, const char *network, int steps);
-/* Milliseconds of a training step, a validation run and an inference run; memory. */
-bool check_speed(const char *device, const char *network, int steps);
-/* Losses of training beside those of the CPU in fp32, over the same samples. */
-bool check_follow(const char *device, const char *network, int batch, int steps);
+/* Milliseconds of a training step, a validation run and an inference run; memory. precision: "bf16"
+ * or "fp16", the latter skipped where the backend has none. */
+bool check_speed(const char *device, const char *network, int steps, const char *precision);
+/* Milliseconds of every launch step of a training step by the device's clock, without gaps between
+ * them; the share of all that is no convolution, its bandwidth, a copy's. Medians over `steps`. */
+bool check_layers(const char *device, const char *network, int steps);
+
+/* Losses of training beside those of the CPU in fp32, over the same samples. record: a file of the
+ * CPU's losses, or NULL: they are computed here. */
+bool check_follow(const char *device, const char *network, int batch, int steps,
+                  const char *record);
+/* Writes such a file. */
+bool record_follow(const char *network, int batch, int steps, const char *path);
 
 /* The arguments of the program; exit status 0, 1, 2 (usage), 77 where there is no device. */
 int gpu_check_main(int argc, char **argv, const char *device);

@@ -3,7 +3,8 @@
 over all heads, clipping, SGD with Nesterov momentum; bf16 autocast, channels_last_3d, cudnn.benchmark, with torch.compile
 where it works. One JSON object a line.
 
-  peer.py NETWORK [STEPS] [--cpu]     77 where there is no PyTorch or no GPU
+  peer.py NETWORK [STEPS] [--eager | --compiled] [--cpu]     77 where there is no PyTorch or no GPU
+Both variants without an option. --cpu: a tiny network in the place of the one named, without a GPU.
 """
 import json
 import statistics
@@ -68,7 +69,7 @@ def loss_of(logits, targets, weights):
 
 
 def measure(network, steps, device, compiled):
-    batch, channels, classes, patch, features, strides = NETWORKS[network]
+    batch, channels, classes, patch, features, strides = NETWORKS[network if device == "cuda" else "tiny"]
     torch.manual_seed(1)
     model = UNet(channels, classes, features, strides).to(device, memory_format=torch.channels_last_3d)
     run = torch.compile(model) if compiled else model
@@ -103,14 +104,15 @@ def measure(network, steps, device, compiled):
 
 
 def main():
-    arguments = [a for a in sys.argv[1:] if a != "--cpu"]
+    arguments = [a for a in sys.argv[1:] if not a.startswith("--")]
     network, steps = arguments[0], int(arguments[1]) if len(arguments) > 1 else 20
     device = "cpu" if "--cpu" in sys.argv else "cuda"
     if device == "cuda" and not torch.cuda.is_available():
         print('{"check": "peer", "skipped": "PyTorch sees no GPU"}')
         return 77
     torch.backends.cudnn.benchmark = True
-    for compiled in (False, True) if device == "cuda" else (False,):
+    variants = [c for c in (False, True) if ("--eager", "--compiled")[not c] not in sys.argv]
+    for compiled in variants:
         result = {"check": "peer", "network": network, "torch": torch.__version__, "compile": compiled}
         try:
             result["train_ms"], result["loss"] = measure(network, steps, device, compiled)
