@@ -28,7 +28,7 @@ static int describe(const char *device) {
 static const char usage[] =
     "usage: gpu_check device | parity\n"
     "       gpu_check determinism | graph | layers NETWORK STEPS\n"
-    "       gpu_check speed NETWORK STEPS [bf16 | fp16]\n"
+    "       gpu_check speed NETWORK STEPS\n"
     "       gpu_check follow NETWORK STEPS BATCH [RECORD]   (BATCH 0: the network's own)\n"
     "       gpu_check record NETWORK STEPS BATCH RECORD     (on the CPU, for follow)\n";
 
@@ -54,7 +54,7 @@ int gpu_check_main(int argc, char **argv, const char *device) {
     } else if (strcmp(what, "graph") == 0) {
         passed = check_graph(device, network, steps);
     } else if (strcmp(what, "speed") == 0) {
-        passed = check_speed(device, network, steps, fourth ? fourth : "bf16");
+        passed = check_speed(device, network, steps);
     } else if (strcmp(what, "layers") == 0) {
         passed = check_layers(device, network, steps);
     } else if (strcmp(what, "follow") == 0) {

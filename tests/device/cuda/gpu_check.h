@@ -14,7 +14,7 @@ bool check_determinism(const char *device, const char *network, int steps);
 bool check_graph(const char *device, const char *network, int steps);
 /* Milliseconds of a training step, a validation run and an inference run; memory. precision: "bf16"
  * or "fp16", the latter skipped where the backend has none. */
-bool check_speed(const char *device, const char *network, int steps, const char *precision);
+bool check_speed(const char *device, const char *network, int steps);
 /* Milliseconds of every launch step of a training step by the device's clock, without gaps between
  * them; the share of all that is no convolution, its bandwidth, a copy's. Medians over `steps`. */
 bool check_layers(const char *device, const char *network, int steps);

@@ -79,7 +79,7 @@ played_build() {
 [ "$1" = device ] && echo '{"check": "device", "model": "played", "library": "none", "passed": true}'
 [ "$1" = parity ] && [ -n "$HANG" ] && { echo '{"check": "parity", "of": "U-Net", "passed": true}'; trap '' TERM; sleep 600; }
 [ "$1 $2" = "determinism small" ] && { printf '{"check": "determinism", "cut o'; exit 3; }
-[ "$1" = speed ] && echo "{\"check\": \"speed\", \"network\": \"$2\", \"precision\": \"${4:-bf16}\", \"train_ms\": 3.25, \"validate_ms\": 1.5}"
+[ "$1" = speed ] && echo "{\"check\": \"speed\", \"network\": \"$2\", \"precision\": \"bf16\", \"train_ms\": 3.25, \"validate_ms\": 1.5}"
 exit 0
 SH
   play $here/gpu_watch <<'SH'
@@ -89,6 +89,11 @@ case $1 in
   dice) if [ "$3" -gt "$MOST" ]; then echo '{"check": "dice", "too_slow": true, "epoch_seconds": 2.5}'; exit 75; fi
     echo '{"check": "dice", "result": {"validation": {"mean_dice": 0.9}}}' ;;
 esac
+SH
+  play $here/gpu_convolutions <<'SH'
+#!/bin/sh
+echo '| bottleneck | 1 |'
+echo "{\"check\": \"convolutions\", \"network\": \"$1\", \"bf16_ms\": 18.25, \"fp16_ms\": 17.5, \"without_plan\": 0}"
 SH
   play daemon/voxeld <<'SH'
 #!/bin/sh
@@ -135,6 +140,8 @@ played() {
   expect 'profile=30:0' && expect 'speed,_128^3=150:0' && expect 'dice=120:0' && expect 'fp16=90:0' && expect 'determinism=30:3'
   # A schedule made from 3.25 ms a step was said to take 2.5 s an epoch: (114 - 25) / 1.0877 epochs, then (114 - 25) / 2.75.
   grep -q -- '--epochs 8[0-2] ' "$PLAYED" && grep -q -- '--epochs 3[0-2] ' "$PLAYED" || { cat "$PLAYED" >&2; exit 1; }
+  grep -q 'reached: the convolutions .*: 18.2 ms in bf16, 17.5 ms in fp16' "$work/log"
+  grep -q '| bottleneck | 1 |' "$out/convolutions.md"
   expect 'sanitizer,_kernels=90:0' && expect 'sanitizer,_a_step=60:0'
   grep -q '^1 --error-exitcode 1 .*gpu_check determinism tiny 1$' "$PLAYED"
   play_sanitizer 1 'Device not supported'

@@ -203,10 +203,10 @@ def kernels_line(c):
 
 
 def half_line(c):
-    bf16, fp16 = (c.value("speed", "train_ms", network=BIG, precision=p) for p in ("bf16", "fp16"))
-    skipped = c.value("speed", "skipped", network=BIG, precision="fp16")
-    figure = f"{bf16:.1f} ms in bf16, {fp16:.1f} ms in fp16" if bf16 and fp16 else skipped and f"no fp16: {skipped}"
-    return line("bf16 beside fp16, 128^3", "stated", figure, True, c.why_not("speed", "fp16", precision="fp16"))
+    bf16, fp16, missing = (c.value("convolutions", key, network=BIG) for key in ("bf16_ms", "fp16_ms", "without_plan"))
+    figure = bf16 and fp16 and f"{bf16:.1f} ms in bf16, {fp16:.1f} ms in fp16"
+    return line("the convolutions of a step in bf16 beside fp16, 128^3", "stated, each with a plan", figure, missing == 0,
+                c.why_not("convolutions", "fp16"))
 
 
 def verdicts(c, plans):

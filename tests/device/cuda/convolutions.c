@@ -2,7 +2,8 @@
  * bfloat16 and in half precision: the fastest plan of each that another engine agrees with, as the
  * backend would take it, and engines that compile at run time besides: whether they are worth the
  * seconds they take to plan (*).
- *   gpu_layers [NETWORK]   a Markdown table; 77 without a GPU, 1 where a convolution has no plan */
+ *   gpu_convolutions [NETWORK]   a Markdown table and per network one line of JSON; 77 without a
+ * GPU, 1 where a convolution has no plan */
 #include "networks.h"
 
 #include "base/err.h"
@@ -42,7 +43,7 @@ static struct timed measure(struct dnn *dnn, const struct dnn_conv *c, enum dnn_
         ret.engine = list[0].engine;
         ret.compiled = list[0].compiled;
     } else {
-        fprintf(stderr, "gpu_layers: %s\n", err.text);
+        fprintf(stderr, "gpu_convolutions: %s\n", err.text);
     }
     trial_close(trial);
     dnn_list_free(list, ret.plans);
@@ -85,8 +86,10 @@ static int measure_network(struct dnn *const dnn[TYPES], int network) {
             }
         }
     }
-    printf("\nconvolutions of a training step: bf16 %.3f ms, fp16 %.3f ms; %d without a plan\n",
-           all[0], all[1], missing);
+    printf("\n{\"check\": \"convolutions\", \"network\": \"%s\", \"bf16_ms\": %.3f, \"fp16_ms\": "
+           "%.3f, "
+           "\"without_plan\": %d}\n",
+           network_name(network), all[0], all[1], missing);
     return missing;
 }
 
@@ -97,7 +100,7 @@ int main(int argc, char **argv) {
     int found = 0, missing = 0;
     for (int i = 0; i < TYPES; i++) {
         if (dnn_open_device("this GPU", 0, types[i], &dnn[i], &err) != VX_OK) {
-            fprintf(stderr, "gpu_layers: no GPU: %s\n", err.text);
+            fprintf(stderr, "gpu_convolutions: no GPU: %s\n", err.text);
             dnn_close(dnn[0]);
             return 77;
         }
@@ -114,7 +117,7 @@ int main(int argc, char **argv) {
         dnn_close(dnn[i]);
     }
     if (found == 0) {
-        fprintf(stderr, "gpu_layers: there is no network \"%s\"\n", argv[1]);
+        fprintf(stderr, "gpu_convolutions: there is no network \"%s\"\n", argv[1]);
         return 2;
     }
     return missing ? 1 : 0;
