@@ -8,7 +8,8 @@ the others do and come with the known probability P_SPATIAL, so the mean is P_SP
 plus the rest times the mean of the other: the same figure as samples / wall over endless samples, with a smaller
 error. Turns go on until both sides have enough samples and a standard error of at most 3 %. One line of JSON per
 setting, then one with all ratios. --clock cpu takes processor time instead of wall time, for a machine with other
-work on it; both are always in the lines. --short stops after few samples, whatever the error."""
+work on it; both are always in the lines. --samples: at least so many on either side; 1000 take half an hour in all
+three settings. --short stops after few, whatever the error."""
 import argparse
 import contextlib
 import json
