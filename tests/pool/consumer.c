@@ -103,7 +103,8 @@ int consumer_main(int argc, char **argv) {
     struct consumer c = {.control.shm = VX_SHM_INIT, .ring.shm = VX_SHM_INIT, .trace = VX_BUF_INIT};
     struct vx_err err = {0};
     struct vx_brief *b = NULL;
-    int rc = argc == 3 ? vx_brief_read(argv[2], &b, &err) : VX_E_INVALID;
+    int rc = argc == 5 ? vx_brief_read(argv[2], &b, &err)
+                       : vx_fail(&err, VX_E_INVALID, NULL, "step --brief FILE --device NAME");
     rc = rc == VX_OK ? run(b, &c, &err) : rc;
     vx_brief_free(b);
     vx_buf_release(&c.trace);
