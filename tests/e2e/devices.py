@@ -47,6 +47,13 @@ def weights(job):
     return digest.hexdigest()
 
 
+def environment(job):
+    """What the final checkpoint was made with."""
+    data = (Path(job["result"]["results_path"]) / "checkpoint_final.safetensors").read_bytes()
+    header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
+    return json.loads(header["__metadata__"]["voxeld"])["environment"]
+
+
 class Host:
     """A machine with two GPUs that do as they are told."""
 
@@ -280,6 +287,20 @@ def gone_after_a_restart(h):
     assert weights(h.ended_well(job)) == h.weights
 
 
+def goes_on_on_the_cpu(h):
+    """A job that began on a GPU goes on where there is none any more, with the CPU's threads."""
+    h.restart("--cpu-threads", "3")
+    h.slow(SLOW_MS)
+    job = h.daemon.submit(spec("tocpu", "auto"))
+    h.runs_on(job, "cuda:0", 3)
+    h.restart("--devices", "cpu", "--cpu-threads", "3")
+    h.slow(0)
+    end = h.ended_well(job)
+    made = environment(end)
+    assert (made["device"], made["threads"]) == ("cpu:0", 3), made
+    assert end["result"]["trajectory"] == "approximate", end
+
+
 def hosts(h):
     """What the daemon makes of other hosts."""
     none = h.work / "none"
@@ -326,7 +347,8 @@ def not_started(h, modules, devices, said):
     assert run.returncode == 1 and f"none of \"{devices}\" is there" in run.stderr and said in run.stderr, run
 
 
-CHECKS = (two_side_by_side, refused, one_lost, both_lost, xid, its_own_fault, predictions, gone_after_a_restart, hosts)
+CHECKS = (two_side_by_side, refused, one_lost, both_lost, xid, its_own_fault, predictions, gone_after_a_restart,
+          goes_on_on_the_cpu, hosts)
 
 
 def main():
