@@ -112,7 +112,7 @@ class Host:
         return line in self.daemon.text("/metrics")[1].splitlines()
 
     def runs_on(self, job, device, steps=0):
-        """Once the job has done some steps of its own on that device."""
+        """Once the job is on that device and has done so many steps in all."""
         def there():
             return self.device(device)["job"] == job and (self.job(job)["progress"] or {}).get("done", 0) >= steps
         wait_for(f"job {job} on {device}", there, 60)
