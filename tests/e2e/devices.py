@@ -255,7 +255,9 @@ def its_own_fault(h):
     job = h.daemon.submit(spec("faulty", "cuda:1", training=training))
     end = h.daemon.finished(job, 120)
     assert (end["state"], end["reason"]["code"], end["crashes"]) == ("failed", "crashed_repeatedly", 3), end
-    assert not h.events(job, "device_lost") and h.device("cuda:1")["state"] == "idle", h.device("cuda:1")
+    assert not h.events(job, "device_lost")
+    wait_for("cuda:1 to be free", lambda: h.device("cuda:1")["state"] == "idle", 30)  # a moment after the job's end is told
+    assert h.metric('voxeld_device_faults_total{device="cuda:1",uuid="GPU-trace-1"} 0')
     assert {e["code"] for e in h.events(job, "crash")} == {"device_lost"}
     h.mend("cuda:1")
 
