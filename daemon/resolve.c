@@ -254,8 +254,9 @@ static int make_recipe(struct work *w, struct vx_err *err) {
 
 static void plan_pool(const struct work *w, struct vx_brief *b) {
     const struct vx_config *c = w->in->config;
+    uint32_t trainer = w->in->gpu ? 1 : (uint32_t)b->threads;
     struct vx_pool_limits limits = {.cores = c->cores ? (uint32_t)c->cores : vx_budget_cores(""),
-                                    .trainer_threads = b->bench ? 0 : (uint32_t)b->threads,
+                                    .trainer_threads = b->bench ? 0 : trainer,
                                     .memory_bytes = vx_budget_memory_share()};
     int asked = w->spec.loader.workers > 0 ? w->spec.loader.workers : (int)c->loader_workers;
     struct vx_pool_plan pool;
@@ -340,9 +341,8 @@ static int write_brief(const struct work *w, const char *store_dir, const char *
         .momentum = s->training.momentum,
         .weight_decay = s->training.weight_decay,
         .checkpoint_seconds = s->training.checkpoint_seconds,
-        .threads = w->in->gpu                   ? 1
-                   : w->in->config->cpu_threads ? (int)w->in->config->cpu_threads
-                                                : (int)vx_budget_cores(""),
+        .threads =
+            w->in->config->cpu_threads ? (int)w->in->config->cpu_threads : (int)vx_budget_cores(""),
         .nice = CHILD_NICE,
         .spec = w->spec_json,
         .recipe = recipe,

@@ -21,7 +21,7 @@ struct vx_resolve_input {
     const char *plans, *fingerprint; /* JSON as verify made them; NULL: none. See plans_source.h */
     const struct vx_config *config;
     bool any_path; /* pretrained weights may lie anywhere (voxeld train) */
-    bool gpu;      /* it will run on one: step needs one core */
+    bool gpu;      /* it will run on one: the loader has the other cores */
 };
 
 struct vx_resolved {

@@ -52,6 +52,8 @@ static void then_run(struct vx_dispatch *d, struct task *t, int rc) {
         vx_worker_thread_cancel(t->worker->thread);
     } else if (d->draining) {
         vx_worker_thread_stop(t->worker->thread);
+    } else if (t->worker->health.unhealthy) { /* since it was chosen */
+        vx_worker_thread_lose(t->worker->thread, t->worker->health.code, t->worker->health.text);
     }
 }
 

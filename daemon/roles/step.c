@@ -89,7 +89,8 @@ static int map_memory(struct step *s, struct vx_err *err) {
 }
 
 static int open_device(struct step *s, struct vx_err *err) {
-    struct vx_device_options options = {.threads = s->brief->threads, .deterministic = true};
+    struct vx_device_options options = {.threads = vx_brief_threads(s->brief, s->device_name),
+                                        .deterministic = true};
     int rc = s->brief->bench ? vx_step_bench_open(s, err) : VX_OK;
     const char *name = s->brief->bench ? VX_PACED_DEVICE : s->device_name;
     rc = rc == VX_OK ? vx_device_open(name, &options, &s->device, err) : rc;

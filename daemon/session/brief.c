@@ -198,6 +198,10 @@ uint32_t vx_brief_cache_mode(const struct vx_brief *b) {
     return mode < 0 ? VX_CACHE_AUTO : (uint32_t)mode;
 }
 
+int vx_brief_threads(const struct vx_brief *b, const char *device) {
+    return strncmp(device ? device : b->device, "cuda", 4) == 0 ? 1 : b->threads;
+}
+
 void vx_brief_free(struct vx_brief *b) {
     if (b) {
         vx_brief_release(b);

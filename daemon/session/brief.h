@@ -35,7 +35,7 @@ struct vx_brief {
     uint64_t seed;
     double learning_rate, momentum, weight_decay;
     double checkpoint_seconds;
-    int threads; /* of step; fixed at job start */
+    int threads; /* of step on the CPU; fixed at job start */
     int nice;
     uint32_t workers, workers_max, slots, window, keep_files_open;
     json_t *spec;   /* canonical job spec */
@@ -56,6 +56,9 @@ int vx_brief_read(const char *path, struct vx_brief **ret, struct vx_err *err);
 void vx_brief_place(const struct vx_brief *b, struct vx_result_place *ret);
 /* session/control.h, enum vx_cache_mode: what the brief's word for it says. */
 uint32_t vx_brief_cache_mode(const struct vx_brief *b);
+/* Threads that step keeps busy on a device (NULL: the brief's): one on a GPU. A job may begin on
+ * one and go on on the CPU. */
+int vx_brief_threads(const struct vx_brief *b, const char *device);
 /* Accepts NULL. */
 void vx_brief_free(struct vx_brief *b);
 /* Frees what an embedded brief holds. */

@@ -12,9 +12,8 @@
 
 /* --- CPUs --- */
 
-/* Threads that the trainer keeps busy. */
-static uint32_t trainer_threads(const struct vx_brief *b) {
-    return strncmp(b->device, "cuda", 4) == 0 ? 1 : (uint32_t)b->threads;
+static uint32_t trainer_threads(const struct session *s) {
+    return (uint32_t)vx_brief_threads(s->o->brief, s->o->device);
 }
 
 static void set_cpus(pid_t pid, const struct vx_cpus *cpus) {
@@ -36,8 +35,7 @@ static void set_cpus(pid_t pid, const struct vx_cpus *cpus) {
 
 void knobs_pin(struct session *s, pid_t pid) {
     struct vx_cpus cpus;
-    if (vx_pool_cpus(&s->cpus, s->cores, trainer_threads(s->o->brief), s->knobs.workers_wanted,
-                     &cpus)) {
+    if (vx_pool_cpus(&s->cpus, s->cores, trainer_threads(s), s->knobs.workers_wanted, &cpus)) {
         set_cpus(pid, &cpus);
     }
 }
@@ -45,7 +43,7 @@ void knobs_pin(struct session *s, pid_t pid) {
 /* Another number of workers may leave more or fewer CPUs than the trainer and they need. */
 static void pin_again(struct session *s) {
     struct vx_cpus cpus;
-    vx_pool_cpus(&s->cpus, s->cores, trainer_threads(s->o->brief), s->knobs.workers_wanted, &cpus);
+    vx_pool_cpus(&s->cpus, s->cores, trainer_threads(s), s->knobs.workers_wanted, &cpus);
     for (uint32_t w = 0; w < s->pool_size; w++) {
         if (vx_proc_running(&s->pool[w].proc)) {
             set_cpus(s->pool[w].proc.pid, &cpus);

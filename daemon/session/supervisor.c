@@ -50,7 +50,7 @@ static int spawn_step(struct session *s, struct vx_err *err) {
         return vx_fail(err, VX_E_NOMEM, NULL, "starting the step process");
     }
     char *args[] = {verb, brief, path, device, name, NULL};
-    snprintf(threads, sizeof threads, "OMP_NUM_THREADS=%d", s->o->brief->threads);
+    snprintf(threads, sizeof threads, "OMP_NUM_THREADS=%d", vx_brief_threads(s->o->brief, wanted));
     snprintf(visible, sizeof visible, "CUDA_VISIBLE_DEVICES=%s", s->o->gpu ? s->o->gpu : "");
     const char *const env[] = {"OMP_WAIT_POLICY=passive", threads, s->o->gpu ? visible : NULL,
                                NULL};

@@ -295,12 +295,10 @@ void vx_desk_telemetry(struct vx_desk *desk, const struct vx_brief *b,
     for (int k = 0; k < VX_KNOBS; k++) {
         atomic_store(&desk->asked[k], -1);
     }
-    bool cpu = strncmp(b->device, "cuda", 4) != 0;
     ret->facts = (struct vx_session_facts){.batch = b->schedule.batch,
                                            .slots = b->slots,
-                                           .trainer_cores = b->bench ? 0.1
-                                                            : cpu    ? b->threads
-                                                                     : 1};
+                                           .trainer_cores =
+                                               b->bench ? 0.1 : vx_brief_threads(b, ret->device)};
     struct vx_plan_config plan;
     if (vx_plans_read_config(b->plans, b->configuration, &plan, NULL) == VX_OK) {
         ret->facts.sample_bytes = vx_plan_sample_bytes(&plan, (int)b->classes);

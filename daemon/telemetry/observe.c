@@ -129,7 +129,6 @@ static void share_cores(struct observation *o, double cores) {
 void observe(struct observation *o, uint64_t now_ns, int64_t wall_ms) {
     struct vx_host host;
     o->seconds++;
-    gpus_look(o->gpus, o->lock);
     if (!o->list) {
         return; /* nobody asks: /proc is left alone */
     }

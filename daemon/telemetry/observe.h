@@ -12,7 +12,7 @@ struct vx_host_watch;
 struct watched;
 
 struct observation {
-    struct gpus *gpus;           /* borrowed */
+    const struct gpus *gpus;     /* borrowed; as last looked at */
     struct vx_host_watch *watch; /* owned by the telemetry thread's struct */
     pthread_mutex_t *lock;       /* of the list's contents, for what readers see */
     struct watched *list;        /* does not change while observe() runs */

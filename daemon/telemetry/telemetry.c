@@ -76,6 +76,8 @@ static void *sampler(void *arg) {
     for (unsigned tick = 0;; tick++) {
         if (tick % TICKS_PER_CPU == 0) {
             sample_host(t);
+            /* Beside a broken GPU the library may not answer for minutes: no job waits for that. */
+            gpus_look(&t->gpus, &t->lock);
             pthread_mutex_lock(&t->look);
             t->observation.list = t->list;
             observe(&t->observation, vx_now_ns(), vx_wall_ms());

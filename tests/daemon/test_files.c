@@ -106,6 +106,16 @@ static void release_example(struct vx_brief *b) {
     json_decref(b->dataset_json);
 }
 
+Test(daemon_files, threads_of_a_brief) {
+    const struct vx_brief cpu = {.device = "auto", .threads = 3},
+                          gpu = {.device = "cuda:1", .threads = 3};
+    cr_expect_eq(vx_brief_threads(&cpu, NULL), 3);
+    cr_expect_eq(vx_brief_threads(&cpu, "cpu"), 3);
+    cr_expect_eq(vx_brief_threads(&cpu, "cuda:0"), 1);
+    cr_expect_eq(vx_brief_threads(&gpu, NULL), 1);
+    cr_expect_eq(vx_brief_threads(&gpu, "cpu:0"), 3);
+}
+
 Test(daemon_files, brief_round_trip) {
     vx_auto_free char *dir = folder();
     vx_auto_free char *path = vx_strf("%s/session.json", dir);

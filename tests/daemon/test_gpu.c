@@ -16,13 +16,21 @@
 
 static char trace[64];
 
-static struct vx_gpus *play(const char *text) {
-    snprintf(trace, sizeof trace, "/tmp/voxeld-trace-XXXXXX");
-    int fd = mkstemp(trace);
+static void make_file(char path[64], const char *text) {
+    snprintf(path, 64, "/tmp/voxeld-trace-XXXXXX");
+    int fd = mkstemp(path);
     cr_assert_geq(fd, 0);
     cr_assert_eq(write(fd, text, strlen(text)), (ssize_t)strlen(text));
     close(fd);
+}
+
+static void write_trace(const char *text) {
+    make_file(trace, text);
     setenv("VX_NVML_TRACE", trace, 1);
+}
+
+static struct vx_gpus *play(const char *text) {
+    write_trace(text);
     struct vx_gpus *g = NULL;
     struct vx_err err = {0};
     cr_assert_eq(vx_gpus_open(VX_NVML_PLAYER, &g, &err), VX_OK, "%s", err.text);
@@ -146,6 +154,26 @@ Test(daemon_gpu, two_gpus_and_what_they_are) {
     cr_expect_eq(s.xid_errors, 0, "the other's");
     cr_expect_eq(s.memory_used, 1);
     stop(g);
+}
+
+/* A library that says nothing keeps neither a job from beginning nor one from leaving its GPU. Were
+ * it so, this would wait for ever. */
+Test(daemon_gpu, nobody_waits_for_the_library, .timeout = 60) {
+    char hangs[sizeof trace + 8], later[sizeof trace];
+    write_trace("live\nhang\n");
+    snprintf(hangs, sizeof hangs, "%s.hangs", trace);
+    struct vx_err err = {0};
+    struct vx_telemetry *t = vx_telemetry_create(VX_NVML_PLAYER, false, 2, &err);
+    cr_assert_not_null(t, "%s", err.text);
+    while (access(hangs, F_OK) != 0) {
+        nanosleep(&(struct timespec){0, 10000000}, NULL);
+    }
+    vx_telemetry_detach(t, 1);
+    cr_expect_eq(access(hangs, F_OK), 0, "it still hangs");
+    make_file(later, "live\nutil=50\n");
+    cr_assert_eq(rename(later, trace), 0);
+    vx_telemetry_free(t);
+    unlink(trace);
 }
 
 Test(daemon_gpu, which_errors_are_the_gpus_own) {

@@ -47,6 +47,13 @@ def weights(job):
     return digest.hexdigest()
 
 
+def environment(job):
+    """What the final checkpoint was made with."""
+    data = (Path(job["result"]["results_path"]) / "checkpoint_final.safetensors").read_bytes()
+    header = json.loads(data[8:8 + struct.unpack("<Q", data[:8])[0]])
+    return json.loads(header["__metadata__"]["voxeld"])["environment"]
+
+
 class Host:
     """A machine with two GPUs that do as they are told."""
 
@@ -105,7 +112,7 @@ class Host:
         return line in self.daemon.text("/metrics")[1].splitlines()
 
     def runs_on(self, job, device, steps=0):
-        """Once the job has done some steps of its own on that device."""
+        """Once the job is on that device and has done so many steps in all."""
         def there():
             return self.device(device)["job"] == job and (self.job(job)["progress"] or {}).get("done", 0) >= steps
         wait_for(f"job {job} on {device}", there, 60)
@@ -248,7 +255,9 @@ def its_own_fault(h):
     job = h.daemon.submit(spec("faulty", "cuda:1", training=training))
     end = h.daemon.finished(job, 120)
     assert (end["state"], end["reason"]["code"], end["crashes"]) == ("failed", "crashed_repeatedly", 3), end
-    assert not h.events(job, "device_lost") and h.device("cuda:1")["state"] == "idle", h.device("cuda:1")
+    assert not h.events(job, "device_lost")
+    wait_for("cuda:1 to be free", lambda: h.device("cuda:1")["state"] == "idle", 30)  # a moment after the job's end is told
+    assert h.metric('voxeld_device_faults_total{device="cuda:1",uuid="GPU-trace-1"} 0')
     assert {e["code"] for e in h.events(job, "crash")} == {"device_lost"}
     h.mend("cuda:1")
 
@@ -278,6 +287,20 @@ def gone_after_a_restart(h):
     h.slow(0)
     h.restart()
     assert weights(h.ended_well(job)) == h.weights
+
+
+def goes_on_on_the_cpu(h):
+    """A job that began on a GPU goes on where there is none any more, with the CPU's threads."""
+    h.restart("--cpu-threads", "3")
+    h.slow(SLOW_MS)
+    job = h.daemon.submit(spec("tocpu", "auto"))
+    h.runs_on(job, "cuda:0", 3)
+    h.restart("--devices", "cpu", "--cpu-threads", "3")
+    h.slow(0)
+    end = h.ended_well(job)
+    made = environment(end)
+    assert (made["device"], made["threads"]) == ("cpu:0", 3), made
+    assert end["result"]["trajectory"] == "approximate", end
 
 
 def hosts(h):
@@ -326,7 +349,8 @@ def not_started(h, modules, devices, said):
     assert run.returncode == 1 and f"none of \"{devices}\" is there" in run.stderr and said in run.stderr, run
 
 
-CHECKS = (two_side_by_side, refused, one_lost, both_lost, xid, its_own_fault, predictions, gone_after_a_restart, hosts)
+CHECKS = (two_side_by_side, refused, one_lost, both_lost, xid, its_own_fault, predictions, gone_after_a_restart,
+          goes_on_on_the_cpu, hosts)
 
 
 def main():

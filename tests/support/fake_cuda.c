@@ -3,10 +3,9 @@
  *
  * Which GPU a process has is what CUDA_VISIBLE_DEVICES says, as with the real one: one UUID, seen
  * as cuda:0. The folder $VX_FAKE_CUDA says how GPUs are doing; it is looked at whenever a GPU is
- * opened or a run is started: UUID        the GPU is lost; with "run N [CODE]" in it only from the
- * process' run N on, with CUDA's number CODE for the error UUID.model  its model's name; without
- * the file "Fake GPU" UUID.slow   milliseconds that every run takes longer
- */
+ * opened or a run is started. A file named UUID: the GPU is lost; with "run N [CODE]" in it only
+ * from the process' run N on, with CUDA's number CODE for the error. UUID.model: its model's name,
+ * "Fake GPU" without it. UUID.slow: milliseconds that every run takes longer. */
 #include "device/cpu/backend.h"
 #include "device/device.h"
 

@@ -138,8 +138,9 @@ played() {
   run 1 --build "$work/build"
   # Nothing took its time: every part had its most, but for a first one that may overrun less.
   expect 'profile=30:0' && expect 'speed,_128^3=150:0' && expect 'dice=120:0' && expect 'fp16=90:0' && expect 'determinism=30:3'
-  # A schedule made from 3.25 ms a step was said to take 2.5 s an epoch: (114 - 25) / 1.0877 epochs, then (114 - 25) / 2.75.
-  grep -q -- '--epochs 8[0-2] ' "$PLAYED" && grep -q -- '--epochs 3[0-2] ' "$PLAYED" || { cat "$PLAYED" >&2; exit 1; }
+  # A schedule made from 3.25 ms a step was said to take 2.5 s an epoch: (114 - 25) / 1.0877 epochs, then (114 - 25) / 2.75,
+  # less where a busy machine has taken seconds already.
+  grep -Eq -- '--epochs (7[0-9]|8[01]) ' "$PLAYED" && grep -Eq -- '--epochs (2[6-9]|3[0-2]) ' "$PLAYED" || { cat "$PLAYED" >&2; exit 1; }
   grep -q 'reached: the convolutions .*: 18.2 ms in bf16, 17.5 ms in fp16' "$work/log"
   grep -q '| bottleneck | 1 |' "$out/convolutions.md"
   expect 'sanitizer,_kernels=90:0' && expect 'sanitizer,_a_step=60:0'
@@ -158,7 +159,7 @@ played() {
   local start=$SECONDS
   HANG=1 BUDGET=9 run 1 --build "$work/build" --only 'parity|kernels|fp16'
   ((SECONDS - start < 60)) || { echo "gpu_check_script: $((SECONDS - start)) s of 9" >&2; exit 1; }
-  expect 'parity=[789]:137' && expect 'kernels=[0-3]:124' && expect 'fp16=[0-3]:124'
+  expect 'parity=[5-9]:137' && expect 'kernels=[0-3]:124' && expect 'fp16=[0-3]:124'
   python3 - "$out" <<'PY'
 import json, pathlib, sys
 [document] = [json.loads(p.read_text()) for p in pathlib.Path(sys.argv[1]).glob("2*.json")]
